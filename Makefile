@@ -1,0 +1,118 @@
+# Twinspan. `make` builds every service into build/bin; `make help` lists the rest. B=DIR builds elsewhere.
+B ?= build
+CC = gcc
+CLANG ?= clang
+PYTHON ?= /usr/bin/python3
+PACKAGES = libzmq libczmq libpq libcrypto libprotobuf-c libmicrohttpd jansson libmnl liburcu-qsbr libcurl
+.DEFAULT_GOAL := all
+
+PKG_CONFIG ?= pkg-config
+PACKAGE_CFLAGS := $(shell $(PKG_CONFIG) --cflags $(PACKAGES))
+WARNINGS = -Wall -Wextra -Wshadow -Wconversion -Wvla -Werror
+CFLAGS ?= -O2 -g
+ALL_CFLAGS = -std=c17 -D_GNU_SOURCE $(WARNINGS) -fno-strict-aliasing -fstack-protector-strong -D_FORTIFY_SOURCE=2 -fPIE $(CFLAGS) $(SANITIZE) -MMD -MP \
+	$(PACKAGE_CFLAGS) -I. -I$(B)/gen
+LDFLAGS += -pie -Wl,-z,relro,-z,now $(SANITIZE)
+libs = $(shell $(PKG_CONFIG) --libs $(1))
+
+SERVICES = resource route ike esp bgp vrouter
+PROTOS = $(wildcard proto/*.proto)
+GEN_C = $(PROTOS:proto/%.proto=$(B)/gen/proto/%.pb-c.c)
+GEN_H = $(GEN_C:.c=.h)
+PROTO_C = $(wildcard proto/*.c)
+object = $(patsubst %.c,$(B)/obj/%.o,$(1))
+
+BASE_C = $(wildcard common/base/*.c)
+IO_C = $(wildcard common/io/*.c)
+# The shell of a service is these files; all others are its core (ARCHITECTURE.md, "Core and shell").
+shell_of = $(filter %/main.c %/bus.c $(wildcard services/$(1)/net_*.c) $(wildcard services/$(1)/db_*.c) $(wildcard services/$(1)/http_*.c),$(wildcard services/$(1)/*.c))
+core_of = $(filter-out $(call shell_of,$(1)),$(wildcard services/$(1)/*.c))
+
+BASE_LIB = $(B)/lib/base.a
+IO_LIB = $(B)/lib/io.a
+PROTO_LIB = $(B)/lib/proto.a
+core_lib = $(B)/lib/$(1)-core.a
+CORE_LIBS = $(foreach s,$(SERVICES),$(call core_lib,$(s)))
+
+IO_LIBS = $(call libs,libczmq libzmq libprotobuf-c libpq libmicrohttpd jansson libmnl)
+LIBS_resource = $(IO_LIBS) $(call libs,libcrypto)
+LIBS_route = $(IO_LIBS)
+LIBS_ike = $(IO_LIBS) $(call libs,libcrypto)
+LIBS_esp = $(IO_LIBS) $(call libs,libcrypto liburcu-qsbr) -lIPSec_MB -lpthread
+LIBS_bgp = $(IO_LIBS)
+LIBS_vrouter = $(IO_LIBS)
+LIBS_ctl = $(call libs,libprotobuf-c jansson libcurl libczmq libzmq)
+# What the core alone may be linked with.
+CORE_LIBS_ike = $(call libs,libcrypto)
+CORE_LIBS_esp = $(call libs,libcrypto liburcu-qsbr) -lIPSec_MB
+BINARIES = $(SERVICES:%=$(B)/bin/twinspan-%) $(B)/bin/twinspan
+
+.PHONY: all help clean check-cores
+all: $(BINARIES) check-cores
+
+$(B)/gen/proto/%.pb-c.c $(B)/gen/proto/%.pb-c.h &: proto/%.proto
+	@mkdir -p $(B)/gen
+	protoc-c --c_out=$(B)/gen $<
+.SECONDARY: $(GEN_C) $(GEN_H)
+
+# Generated code is compiled without our warnings: it is not ours.
+$(B)/obj/gen/proto/%.o: $(B)/gen/proto/%.pb-c.c
+	@mkdir -p $(@D)
+	$(CC) -std=c17 -O2 -g -fPIE -I$(B)/gen $(PACKAGE_CFLAGS) $(SANITIZE) -c $< -o $@
+$(B)/obj/%.o: %.c | $(GEN_H)
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) $(CFLAGS_$(subst /,_,$(<D))) -c $< -o $@
+
+archive = @mkdir -p $(@D); rm -f $@; ar rcs $@ $^
+$(BASE_LIB): $(call object,$(BASE_C))
+	$(archive)
+$(IO_LIB): $(call object,$(IO_C))
+	$(archive)
+$(PROTO_LIB): $(PROTOS:proto/%.proto=$(B)/obj/gen/proto/%.o) $(call object,$(PROTO_C))
+	$(archive)
+define service_rules
+$(call core_lib,$(1)): $(call object,$(call core_of,$(1)))
+	$$(archive)
+$(B)/bin/twinspan-$(1): $(call object,$(call shell_of,$(1))) $(call core_lib,$(1)) $(IO_LIB) $(PROTO_LIB) $(BASE_LIB)
+	@mkdir -p $$(@D)
+	$(CC) $(LDFLAGS) -o $$@ $$^ $$(LIBS_$(1))
+endef
+$(foreach s,$(SERVICES),$(eval $(call service_rules,$(s))))
+$(B)/bin/twinspan: $(call object,$(wildcard services/ctl/*.c)) $(PROTO_LIB) $(BASE_LIB)
+	@mkdir -p $(@D)
+	$(CC) $(LDFLAGS) -o $@ $^ $(LIBS_ctl)
+
+# A core links without clock, sockets, files, randomness and logging, and includes no shell, no generated protobuf, no neighbour.
+check-cores: $(CORE_LIBS) $(BASE_LIB)
+	@deploy/check-cores $(B) $(SERVICES)
+
+# ---- tests ----
+# tests/unit/<part>_<what>_test.c, tests/sim/<part>_<what>_sim.c and tests/fuzz/<part>_<what>_fuzz.c, where <part> is base, io, proto or a service:
+# they are linked with that part's library (a service: its core) and what it stands on.
+part_of = $(firstword $(subst _, ,$(notdir $(1))))
+part_libs = $(if $(filter base,$(1)),,$(if $(filter io,$(1)),$(IO_LIB) $(PROTO_LIB),$(if $(filter proto,$(1)),$(PROTO_LIB),$(call core_lib,$(1)))))
+part_system_libs = $(if $(filter base,$(1)),,$(if $(filter io proto,$(1)),$(IO_LIBS),$(if $(filter resource,$(1)),$(call libs,libprotobuf-c jansson libcrypto),$(CORE_LIBS_$(1)))))
+UNIT_C = $(wildcard tests/unit/*_test.c)
+SIM_C = $(wildcard tests/sim/*_sim.c)
+FUZZ_C = $(wildcard tests/fuzz/*_fuzz.c)
+UNIT = $(UNIT_C:tests/unit/%.c=$(B)/test/unit/%)
+SIM = $(SIM_C:tests/sim/%.c=$(B)/test/sim/%)
+FUZZ = $(FUZZ_C:tests/fuzz/%.c=$(B)/test/fuzz/%)
+define test_rule
+$(B)/test/$(2)/$(basename $(notdir $(1))): $(B)/obj/$(basename $(1)).o $(call part_libs,$(call part_of,$(1))) $(if $(filter resource proto,$(call part_of,$(1))),$(PROTO_LIB)) $(BASE_LIB)
+	@mkdir -p $$(@D)
+	$(3) $(LDFLAGS) -o $$@ $$^ $(call part_system_libs,$(call part_of,$(1))) $(4)
+endef
+$(foreach t,$(UNIT_C),$(eval $(call test_rule,$(t),unit,$(CC),-lcmocka)))
+$(foreach t,$(SIM_C),$(eval $(call test_rule,$(t),sim,$(CC),-lcmocka)))
+# Fuzz targets are made by `make B=build/fuzz CC=clang SANITIZE="-fsanitize=fuzzer-no-link,address,undefined" fuzz-targets`.
+$(foreach t,$(FUZZ_C),$(eval $(call test_rule,$(t),fuzz,$(CLANG) -fsanitize=fuzzer,)))
+.PHONY: unit sim fuzz-targets
+unit: $(UNIT)
+sim: $(SIM)
+fuzz-targets: $(FUZZ)
+
+clean:
+	rm -rf $(B)
+
+-include $(shell find $(B)/obj -name '*.d' 2>/dev/null)
