@@ -26,4 +26,7 @@ struct map_cursor {
 };
 bool map_next(const struct map *map, struct map_cursor *cursor); // start with a zeroed cursor
 
+// SipHash-2-4 (Aumasson, Bernstein 2012), the map's hash: also a stable 64-bit name for a text under a fixed key.
+uint64_t siphash(const uint8_t key[static 16], struct bytes text);
+
 #endif

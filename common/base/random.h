@@ -20,4 +20,7 @@ uint64_t random_u64(struct random *random);
 // Uniform in 0 … bound-1; bound 0 gives 0.
 uint32_t random_below(struct random *random, uint32_t bound);
 
+// One block of ChaCha20 (RFC 8439 §2.3), what the generator is made of.
+void chacha20_block(const uint8_t key[static 32], uint32_t counter, const uint8_t nonce[static 12], uint8_t out[static 64]);
+
 #endif
