@@ -112,7 +112,42 @@ unit: $(UNIT)
 sim: $(SIM)
 fuzz-targets: $(FUZZ)
 
-clean:
+# tests/tools/<service>_<name>.c: a small program for the end-to-end tests, linked with that service's core and shell but for its main.c;
+# tests/tools/<name>.c without a service's name in front stands alone.
+TOOL_C = $(wildcard tests/tools/*.c)
+TOOLS = $(TOOL_C:tests/tools/%.c=$(B)/test/tools/%)
+define tool_rule
+ifneq ($(filter $(SERVICES),$(call part_of,$(1))),)
+$(B)/test/tools/$(basename $(notdir $(1))): $(B)/obj/$(basename $(1)).o $(filter-out %/main.o,$(call object,$(call shell_of,$(call part_of,$(1))))) $(call core_lib,$(call part_of,$(1))) $(IO_LIB) $(PROTO_LIB) $(BASE_LIB)
+	@mkdir -p $$(@D)
+	$(CC) $(LDFLAGS) -o $$@ $$^ $$(LIBS_$(call part_of,$(1)))
+else
+$(B)/test/tools/$(basename $(notdir $(1))): $(B)/obj/$(basename $(1)).o
+	@mkdir -p $$(@D)
+	$(CC) $(LDFLAGS) -o $$@ $$^ -lpthread
+endif
+endef
+$(foreach t,$(TOOL_C),$(eval $(call tool_rule,$(t))))
+.PHONY: test-tools test fuzz demo up down bench
+test-tools: $(TOOLS)
+
+test: # build and run all tests; the last line says how many passed
+	@tests/run
+fuzz: # fuzz every parser for FUZZ_SECONDS each
+	@tests/run fuzz
+up: all # start a whole region on this machine
+	@deploy/local/region up
+down: # end it and leave nothing behind
+	@deploy/local/region down
+demo: all # the nine steps of the tutorial against two real customer devices
+	@$(PYTHON) deploy/local/demo.py
+bench: all test-tools # throughput beside strongSwan, in the same run; ONLY=name for one
+	@$(PYTHON) tests/perf/bench.py $(ONLY)
+
+help: # this list
+	@sed -n 's/^\([a-z-]*\):[^=#]*# /  make \1\t/p' Makefile | expand -t 16
+
+clean: # remove what was built
 	rm -rf $(B)
 
 -include $(shell find $(B)/obj -name '*.d' 2>/dev/null)
