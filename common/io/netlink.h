@@ -115,6 +115,7 @@ int netlink_rule_add(struct netlink *netlink, const struct netlink_rule *rule); 
 int netlink_rule_remove(struct netlink *netlink, const struct netlink_rule *rule);
 
 // ---- dumps, for comparing what is with what should be ----
+// -EAGAIN: the state changed meanwhile; forget what was found and ask again.
 // Each item is handed over once. Routes, nexthops and rules: only those of NETLINK_PROTOCOL. Neighbours: only permanent ones.
 int netlink_links(struct netlink *netlink, void (*found)(void *context, const struct netlink_link *link), void *context);
 int netlink_addresses(struct netlink *netlink, void (*found)(void *context, const struct netlink_address *address),
