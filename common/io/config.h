@@ -2,6 +2,7 @@
 #ifndef TWINSPAN_IO_CONFIG_H
 #define TWINSPAN_IO_CONFIG_H
 
+#include <stddef.h>
 #include <stdint.h>
 
 // The value, or `fallback`; a NULL fallback makes it required: the process says which one is missing and exits with 2.
