@@ -5,6 +5,11 @@
 #define TWINSPAN_IO_LOG_H
 
 #include <stdint.h>
+// czmq.h brings syslog's macros of these names along: taken here first, so that they are gone whatever the order of includes.
+#include <syslog.h>
+#undef LOG_DEBUG
+#undef LOG_INFO
+#undef LOG_WARNING
 
 enum log_level { LOG_DEBUG, LOG_INFO, LOG_WARNING, LOG_ERROR };
 
