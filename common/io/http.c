@@ -1,0 +1,333 @@
+// The HTTP server of http.h: libmicrohttpd without threads, whose epoll descriptor the service's loop watches. A request is an
+// `exchange` here, from its headers to the last octet of its response; one that the handler does not answer at once is
+// suspended until http_respond. A request must be whole within `timeout_seconds` of the connection's start or of the response
+// before it, whatever trickles in (slow requests otherwise hold their connection for ever); a response that is not read is
+// dropped after as long without progress.
+#include "http.h"
+
+#include <errno.h>
+#include <microhttpd.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include "../base/alloc.h"
+#include "health.h"
+
+enum { EXCESS = 1 << 20 }; // octets of a body that are read beyond the limit, so that the client gets to its answer
+
+struct connection {
+	struct connection *next, **at;
+	struct MHD_Connection *mhd;
+	instant waiting_since; // for a whole request; INSTANT_NEVER while one is being answered
+};
+
+struct exchange {
+	struct http_request request; // first: the service sees only this
+	struct http_server *server;
+	struct MHD_Connection *mhd;
+	struct exchange *next, **at; // in the server's list of suspended ones
+	uint8_t *body;
+	size_t received;
+	bool handed; // the handler has it
+	bool suspended;
+	struct MHD_Response *response;
+	unsigned status;
+};
+
+struct http_server {
+	struct loop *loop;
+	struct MHD_Daemon *daemon;
+	int epoll;
+	http_fn *handler;
+	void *context;
+	struct http_limits limits;
+	struct deadline turn;  // the daemon wants to run
+	struct deadline sweep; // slow connections are looked for
+	struct connection *connections;
+	struct exchange *suspended;
+};
+
+// ---- turning the daemon ----
+
+static void run(void *context)
+{
+	struct http_server *server = context;
+	MHD_run(server->daemon);
+	MHD_UNSIGNED_LONG_LONG milliseconds;
+	bool wanted = MHD_get_timeout(server->daemon, &milliseconds) == MHD_YES;
+	deadline_arm(&server->turn, wanted ? now() + MILLISECONDS((duration)milliseconds) : INSTANT_NEVER);
+}
+
+static void sweep(void *context)
+{
+	struct http_server *server = context;
+	instant limit = now() - SECONDS(server->limits.timeout_seconds);
+	for (struct connection *connection = server->connections; connection; connection = connection->next) {
+		if (connection->waiting_since < limit) {
+			const union MHD_ConnectionInfo *info =
+			    MHD_get_connection_info(connection->mhd, MHD_CONNECTION_INFO_CONNECTION_FD);
+			shutdown(info->connect_fd, SHUT_RDWR);
+		}
+	}
+	deadline_arm(&server->sweep, now() + SECONDS(1));
+}
+
+static void on_connection(void *context, struct MHD_Connection *mhd, void **socket_context,
+                          enum MHD_ConnectionNotificationCode code)
+{
+	struct http_server *server = context;
+	struct connection *connection = *socket_context;
+	if (code == MHD_CONNECTION_NOTIFY_STARTED) {
+		connection = allocate(sizeof *connection);
+		*connection = (struct connection){server->connections, &server->connections, mhd, now()};
+		if (connection->next) {
+			connection->next->at = &connection->next;
+		}
+		server->connections = connection;
+		*socket_context = connection;
+	} else if (connection) {
+		*connection->at = connection->next;
+		if (connection->next) {
+			connection->next->at = connection->at;
+		}
+		free(connection);
+		*socket_context = NULL;
+	}
+}
+
+static struct connection *connection_of(struct MHD_Connection *mhd)
+{
+	return *(struct connection *const *)MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
+}
+
+// ---- one request ----
+
+static void suspend(struct exchange *exchange)
+{
+	struct http_server *server = exchange->server;
+	exchange->suspended = true;
+	exchange->next = server->suspended;
+	exchange->at = &server->suspended;
+	if (exchange->next) {
+		exchange->next->at = &exchange->next;
+	}
+	server->suspended = exchange;
+	MHD_suspend_connection(exchange->mhd);
+}
+
+static void resume(struct exchange *exchange)
+{
+	exchange->suspended = false;
+	*exchange->at = exchange->next;
+	if (exchange->next) {
+		exchange->next->at = exchange->at;
+	}
+	MHD_resume_connection(exchange->mhd);
+	deadline_arm(&exchange->server->turn, now());
+}
+
+static enum MHD_Result queue(struct exchange *exchange)
+{
+	enum MHD_Result result = MHD_queue_response(exchange->mhd, exchange->status, exchange->response);
+	MHD_destroy_response(exchange->response);
+	exchange->response = NULL;
+	return result;
+}
+
+// Hands the request to the service, once; afterwards sends what it answered, or waits.
+static enum MHD_Result hand_over(struct exchange *exchange)
+{
+	if (!exchange->handed) {
+		exchange->handed = true;
+		connection_of(exchange->mhd)->waiting_since = INSTANT_NEVER;
+		if (!exchange->request.body_too_large) {
+			exchange->request.body = (struct bytes){exchange->body, exchange->received};
+		}
+		exchange->server->handler(exchange->server->context, &exchange->request);
+	}
+	if (exchange->response) {
+		return queue(exchange);
+	}
+	suspend(exchange);
+	return MHD_YES;
+}
+
+static enum MHD_Result take_body(struct exchange *exchange, const char *data, size_t *length)
+{
+	size_t limit = exchange->server->limits.body;
+	if (exchange->received + *length > limit + EXCESS) {
+		return MHD_NO; // closes the connection
+	}
+	if (exchange->received + *length > limit) {
+		exchange->request.body_too_large = true;
+	} else {
+		exchange->body = reallocate(exchange->body, exchange->received + *length, 1);
+		memcpy(exchange->body + exchange->received, data, *length);
+	}
+	exchange->received += *length;
+	*length = 0;
+	return MHD_YES;
+}
+
+static struct exchange *begin(struct http_server *server, struct MHD_Connection *mhd, const char *path, const char *method)
+{
+	struct exchange *exchange = allocate(sizeof *exchange);
+	exchange->server = server;
+	exchange->mhd = mhd;
+	exchange->request.method = duplicate_text(method);
+	exchange->request.path = duplicate_text(path);
+	exchange->request.body = (struct bytes){(const uint8_t *)"", 0};
+	return exchange;
+}
+
+static enum MHD_Result on_request(void *context, struct MHD_Connection *mhd, const char *path, const char *method,
+                                  const char *version, const char *upload, size_t *upload_length, void **state)
+{
+	(void)version;
+	struct http_server *server = context;
+	struct exchange *exchange = *state;
+	if (!exchange) {
+		// The headers are here, the body is not. A length that is told and too large is answered at once: the body is
+		// not even read.
+		*state = exchange = begin(server, mhd, path, method);
+		const char *length = MHD_lookup_connection_value(mhd, MHD_HEADER_KIND, MHD_HTTP_HEADER_CONTENT_LENGTH);
+		exchange->request.body_too_large = length && strtoull(length, NULL, 10) > server->limits.body;
+		return exchange->request.body_too_large ? hand_over(exchange) : MHD_YES;
+	}
+	return *upload_length > 0 ? take_body(exchange, upload, upload_length) : hand_over(exchange);
+}
+
+static void on_completed(void *context, struct MHD_Connection *mhd, void **state, enum MHD_RequestTerminationCode code)
+{
+	(void)context;
+	(void)code;
+	struct exchange *exchange = *state;
+	*state = NULL;
+	if (!exchange) {
+		return;
+	}
+	struct connection *connection = connection_of(mhd);
+	if (connection) {
+		connection->waiting_since = now();
+	}
+	if (exchange->response) {
+		MHD_destroy_response(exchange->response);
+	}
+	free((char *)exchange->request.method);
+	free((char *)exchange->request.path);
+	free(exchange->body);
+	free(exchange);
+}
+
+// ---- the service's side ----
+
+struct http_server *http_server_new(struct loop *loop, const char *where, http_fn *handler, void *context,
+                                    const struct http_limits *limits)
+{
+	int listener = listen_at(where);
+	if (listener < 0) {
+		return NULL;
+	}
+	struct http_server *server = allocate(sizeof *server);
+	*server = (struct http_server){.loop = loop, .handler = handler, .context = context, .limits = *limits};
+	unsigned connections = limits->connections ? limits->connections : 64;
+	server->daemon = MHD_start_daemon(MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME, 0, NULL, NULL, on_request, server,
+	                                  MHD_OPTION_LISTEN_SOCKET, listener, MHD_OPTION_CONNECTION_LIMIT, connections,
+	                                  MHD_OPTION_CONNECTION_TIMEOUT, limits->timeout_seconds, MHD_OPTION_NOTIFY_COMPLETED,
+	                                  on_completed, server, MHD_OPTION_NOTIFY_CONNECTION, on_connection, server,
+	                                  MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_END);
+	if (!server->daemon) {
+		close(listener);
+		free(server);
+		errno = ENOMEM;
+		return NULL;
+	}
+	server->epoll = MHD_get_daemon_info(server->daemon, MHD_DAEMON_INFO_EPOLL_FD)->epoll_fd;
+	deadline_init(&server->turn, loop, run, server);
+	deadline_init(&server->sweep, loop, sweep, server);
+	loop_read(loop, server->epoll, run, server);
+	if (limits->timeout_seconds > 0) {
+		deadline_arm(&server->sweep, now() + SECONDS(1));
+	}
+	return server;
+}
+
+void http_server_free(struct http_server **server_at)
+{
+	struct http_server *server = *server_at;
+	if (!server) {
+		return;
+	}
+	while (server->suspended) {
+		http_respond(&server->suspended->request, MHD_HTTP_SERVICE_UNAVAILABLE, NULL, (struct bytes){0}, NULL, 0);
+	}
+	MHD_run(server->daemon);
+	loop_read_end(server->loop, server->epoll);
+	deadline_disarm(&server->turn);
+	deadline_disarm(&server->sweep);
+	MHD_stop_daemon(server->daemon);
+	free(server);
+	*server_at = NULL;
+}
+
+static const char *lookup(struct http_request *request, enum MHD_ValueKind kind, const char *name)
+{
+	const char *value = NULL;
+	struct exchange *exchange = (struct exchange *)request;
+	if (MHD_lookup_connection_value_n(exchange->mhd, kind, name, strlen(name), &value, NULL) != MHD_YES) {
+		return NULL;
+	}
+	return value ? value : "";
+}
+
+const char *http_query(struct http_request *request, const char *name)
+{
+	return lookup(request, MHD_GET_ARGUMENT_KIND, name);
+}
+
+const char *http_header(struct http_request *request, const char *name)
+{
+	return lookup(request, MHD_HEADER_KIND, name);
+}
+
+struct visitor {
+	void (*visit)(void *context, const char *name, const char *value);
+	void *context;
+};
+
+static enum MHD_Result visit_one(void *context, enum MHD_ValueKind kind, const char *name, const char *value)
+{
+	(void)kind;
+	const struct visitor *visitor = context;
+	visitor->visit(visitor->context, name, value);
+	return MHD_YES;
+}
+
+void http_query_each(struct http_request *request, void (*visit)(void *context, const char *name, const char *value),
+                     void *context)
+{
+	struct visitor visitor = {visit, context};
+	MHD_get_connection_values(((struct exchange *)request)->mhd, MHD_GET_ARGUMENT_KIND, visit_one, &visitor);
+}
+
+void http_respond(struct http_request *request, unsigned status, const char *content_type, struct bytes body,
+                  const struct http_field *fields, size_t count)
+{
+	struct exchange *exchange = (struct exchange *)request;
+	// MHD_RESPMEM_MUST_COPY: the cast takes away a const that the library does not use.
+	exchange->response = MHD_create_response_from_buffer(body.length, (void *)(uintptr_t)body.data, MHD_RESPMEM_MUST_COPY);
+	if (!exchange->response) {
+		abort();
+	}
+	exchange->status = status;
+	if (content_type) {
+		MHD_add_response_header(exchange->response, MHD_HTTP_HEADER_CONTENT_TYPE, content_type);
+	}
+	for (size_t i = 0; i < count; i++) {
+		MHD_add_response_header(exchange->response, fields[i].name, fields[i].value);
+	}
+	if (exchange->suspended) {
+		resume(exchange);
+	}
+}
