@@ -212,17 +212,3 @@ uint32_t attribute_u32(const struct nlattr *attribute)
 	}
 	return value;
 }
-
-void segment_mac(const struct address *fabric, uint8_t mac[6])
-{
-	mac[0] = 0x02; // locally administered
-	mac[1] = 0x54;
-	memcpy(mac + 2, fabric->octets, 4);
-}
-
-struct address segment_next_hop(const struct address *fabric)
-{
-	struct address next_hop = {.length = 16, .octets = {0xfe, 0x80}};
-	memcpy(next_hop.octets + 12, fabric->octets, 4);
-	return next_hop;
-}

@@ -127,8 +127,4 @@ int netlink_neighbours(struct netlink *netlink, void (*found)(void *context, con
                        void *context);
 int netlink_rules(struct netlink *netlink, void (*found)(void *context, const struct netlink_rule *rule), void *context);
 
-// ---- a VXLAN segment's members, each known by its fabric address ----
-void segment_mac(const struct address *fabric, uint8_t mac[6]); // 02:54:a:b:c:d
-struct address segment_next_hop(const struct address *fabric);  // fe80::a.b.c.d
-
 #endif

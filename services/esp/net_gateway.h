@@ -7,7 +7,7 @@
 
 #include "../../common/base/address.h"
 
-enum { GATEWAY_MTU = 1500, GATEWAY_BGP_PORT = 179, GATEWAY_VXLAN_PORT = 4789 };
+enum { GATEWAY_MTU = 1500, GATEWAY_BGP_PORT = 179 };
 
 struct gateway;
 
