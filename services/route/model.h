@@ -1,0 +1,316 @@
+// What the route core holds. Every resource is an object under its id; an object exists while its row does or while another
+// object, a path or a row already published names it, since rows of different tables arrive in any order.
+#ifndef TWINSPAN_ROUTE_MODEL_H
+#define TWINSPAN_ROUTE_MODEL_H
+
+#include "../../common/base/map.h"
+#include "route.h"
+
+enum object_kind {
+	OBJECT_NODE,
+	OBJECT_GATEWAY,
+	OBJECT_VPC,
+	OBJECT_SUBNET,
+	OBJECT_VPC_TABLE,
+	OBJECT_ATTACHMENT,
+	OBJECT_CONNECTION,
+	OBJECT_TUNNEL,
+	OBJECT_STATIC,
+	OBJECT_KINDS,
+};
+struct object {
+	enum object_kind kind;
+	bool present; // its row exists (which counts as a reference)
+	size_t references;
+	char id[ROUTE_ID_TEXT];
+};
+
+// An unordered set of pointers, for the few neighbours that an object has.
+struct list {
+	void **items;
+	size_t count, capacity;
+};
+
+struct node {
+	struct object object;
+	bool gone;
+	struct list tunnels;
+};
+
+struct destination;
+struct quota { // of the destinations that a gateway learned, the `limit` lowest orders are admitted
+	size_t limit;
+	struct list admitted; // a heap, highest order first
+	struct list waiting;  // a heap, lowest order first
+};
+
+struct gateway {
+	struct object object;
+	uint32_t asn;
+	bool allow_transit;
+	bool propagation_dirty;
+	struct list nodes; // held
+	struct map *destinations;
+	struct list attachments, connections, tables; // whose rows name this gateway
+	struct list statics;                          // in the order of their creation
+	struct list propagated;                       // paths, sorted by destination and attachment order
+	struct quota quota;
+};
+struct vpc {
+	struct object object;
+	struct prefix *blocks;
+	size_t block_count;
+	struct list subnets, tables, attachments;
+};
+struct subnet {
+	struct object object;
+	struct vpc *vpc;
+	struct prefix cidr;
+};
+struct attachment {
+	struct object object;
+	struct gateway *gateway;
+	struct vpc *vpc;
+	enum route_propagation propagation;
+	struct list subnets; // held
+	struct list statics; // routes to it
+	uint64_t order;
+};
+struct connection {
+	struct object object;
+	struct gateway *gateway;
+	bool bgp;
+	struct list tunnels; // whose rows name this connection
+	struct list statics;
+};
+struct tunnel {
+	struct object object;
+	struct connection *connection;
+	struct node *node;
+	bool admin_up;
+	bool up;                         // what ike says
+	bool state_known, session_known; // each counts as a reference
+	uint32_t remote_asn;
+	struct gateway *home; // where its learned routes go; NULL while a row on the way is missing
+	struct map *learned;  // prefix -> path
+	struct list groups;   // that hold it
+};
+
+struct attributes { // of a learned route; shared by the path and what was published of it
+	size_t references;
+	uint32_t metric;
+	uint32_t origin;
+	size_t as_count;
+	uint32_t as_path[];
+};
+
+enum path_kind { PATH_STATIC, PATH_PROPAGATED, PATH_LEARNED };
+struct path {
+	enum path_kind kind;
+	struct destination *destination; // NULL: not in any table
+	struct path *next;               // of the destination
+	struct prefix prefix;
+	struct static_route *row;      // static
+	struct attachment *attachment; // propagated (held)
+	struct attachment *blocked_by; // propagated: whose overlapping prefix came first (held), and which
+	struct prefix blocked_prefix;
+	struct tunnel *tunnel;         // learned (held)
+	struct attributes *attributes; // learned
+};
+struct static_route {
+	struct object object;
+	struct gateway *gateway;
+	struct attachment *attachment; // or
+	struct connection *connection;
+	char created[40];
+	bool admitted; // within the quota
+	struct path path;
+};
+
+// A row that was published, as far as its successor must know it.
+struct shown {
+	struct object *next_hop; // held; NULL for LOCAL
+	uint8_t kind;
+	bool kept; // seen in this pass
+	bool published;
+	uint64_t state, content, since;
+};
+struct shown_list {
+	struct shown *items;
+	size_t count, capacity;
+};
+
+enum outcome { OUTCOME_NONE, OUTCOME_ATTACHMENT, OUTCOME_GROUP };
+struct destination {
+	struct gateway *gateway; // held
+	struct prefix prefix;
+	struct path *paths;
+	struct group *group; // of all its candidates by VPN
+	struct destination *group_next, **group_at;
+	struct destination *dirty_next;
+	bool dirty;
+	bool admitted; // learned routes are within the quota
+	size_t learned_count;
+	uint64_t order; // place in the queue for the quota
+	size_t quota_position;
+	// What forwards now, as published.
+	enum outcome outcome;
+	uint64_t outcome_content;
+	struct attachment *attachment; // held
+	struct attributes *attributes; // held
+	struct shown_list shown, advertised;
+};
+
+struct candidate {
+	struct tunnel *tunnel; // held by the group
+	size_t tier;           // 0 is best; of the tiers the first that has a live tunnel forwards
+};
+struct group {
+	char id[32];
+	struct gateway *gateway; // held
+	struct candidate *candidates;
+	size_t count;
+	size_t tier;      // the one that forwards
+	size_t alive;     // its live tunnels; 0: none
+	uint64_t content; // digest of the row published
+	struct destination *destinations;
+	bool dying; // in the queue of groups to look at for removal
+};
+
+struct vpc_static {
+	struct prefix destination;
+	struct gateway *gateway;
+};
+struct vpc_propagation {
+	struct gateway *gateway;
+	struct prefix *ranges;
+	size_t range_count;
+};
+struct vpc_entry { // one destination of one VPC route table
+	struct prefix prefix;
+	struct shown_list shown;
+};
+struct vpc_table {
+	struct object object;
+	struct vpc *vpc;
+	struct vpc_static *statics;
+	size_t static_count;
+	struct vpc_propagation *propagations;
+	size_t propagation_count;
+	struct map *entries;
+	bool dirty;
+};
+
+struct memory {
+	uint64_t state, since;
+};
+struct ranked { // a path of the destination in hand, with its place in the order of product "Route tables"
+	struct path *path;
+	uint32_t next_hop_type, type; // 100, 140; 100, 120, 150, 200
+	uint32_t metric;
+	size_t tier;
+	bool eligible; // may forward as soon as its next hop is alive
+	bool effective;
+};
+struct route {
+	struct route_settings settings;
+	struct map *objects[OBJECT_KINDS];
+	struct map *groups;
+	struct destination *dirty_first, *dirty_last;
+	size_t dirty_count;
+	struct list dirty_gateways;    // held: their attachments' propagation is to be computed anew
+	struct list dirty_tables;      // held
+	struct list dying;             // groups
+	struct map *remembered;        // row key -> struct memory
+	struct map *remembered_orders; // gateway id/prefix -> uint64_t
+	uint64_t next_order;
+	uint64_t time;
+	struct route_sink sink;
+	// Scratch space, grown as needed.
+	struct ranked *ranked;
+	size_t ranked_capacity;
+	struct candidate *candidates;
+	size_t candidate_capacity;
+	struct list texts;
+};
+
+// ---- object.c ----
+void list_add(struct list *list, void *item);
+bool list_remove(struct list *list, const void *item);
+bool list_has(const struct list *list, const void *item);
+void list_fini(struct list *list);
+struct object *object_find(const struct route *r, enum object_kind kind, const char *id);
+struct object *object_get(struct route *r, enum object_kind kind, const char *id); // makes it when missing, and holds it
+void object_hold(struct object *object);
+void object_release(struct route *r, struct object *object); // NULL is nothing
+void object_appear(struct object *object);                   // its row exists
+void object_vanish(struct route *r, struct object *object);
+struct attributes *attributes_hold(struct attributes *attributes);
+void attributes_release(struct attributes *attributes);
+struct prefix_key {
+	uint8_t octets[18];
+};
+struct prefix_key prefix_key_of(const struct prefix *prefix);
+struct bytes prefix_key_bytes(const struct prefix_key *key);
+
+// ---- destination.c ----
+struct destination *destination_find(const struct gateway *g, const struct prefix *prefix);
+void destination_mark(struct route *r, struct destination *d);
+void gateway_mark(struct route *r, struct gateway *g); // all of its destinations
+void path_attach(struct route *r, struct path *path, struct gateway *g);
+void path_detach(struct route *r, struct path *path);          // nothing when it is not attached
+bool destination_reap(struct route *r, struct destination *d); // frees it when nothing is left of it
+void quota_insert(struct route *r, struct quota *quota, struct destination *d);
+void quota_remove(struct route *r, struct quota *quota, struct destination *d);
+
+// ---- input.c ----
+bool input(struct route *r, const struct route_event *event);
+
+// ---- attachment.c ----
+void propagation_mark(struct route *r, struct gateway *g);
+void propagation_settle(struct route *r, struct gateway *g);
+bool attachment_alive(const struct attachment *a, const struct gateway *g);
+bool attachment_before(const struct attachment *a, const struct attachment *b);        // made first
+struct attachment *attachment_between(const struct vpc *vpc, const struct gateway *g); // NULL when there is none
+
+// ---- group.c ----
+bool tunnel_alive(const struct tunnel *t);
+struct group *group_of(struct route *r, struct gateway *g, const struct candidate *candidates, size_t count);
+void group_join(struct route *r, struct group *group, struct destination *d); // group NULL: leave
+void tunnel_refresh(struct route *r, struct tunnel *t); // the groups that hold it, after anything about it changed
+void groups_reap(struct route *r);
+
+// ---- decision.c ----
+void destination_settle(struct route *r, struct destination *d);
+const char *path_type(const struct path *path);
+bool path_alive(const struct path *path); // its next hop
+
+// ---- table.c ----
+void shown_border_gateway(struct route *r, struct destination *d, size_t count);
+void advertise(struct route *r, struct destination *d);
+
+// ---- vpc_table.c ----
+void vpc_table_mark(struct route *r, struct vpc_table *table);
+void vpc_tables_mark(struct route *r, struct list *tables);
+void vpc_table_settle(struct route *r, struct vpc_table *table);
+void vpc_entry_settle(struct route *r, struct vpc_table *table, const struct prefix *prefix);
+void vpc_table_fini(struct vpc_table *table);
+
+// ---- shown.c ----
+void emit(struct route *r, const struct route_action *action);
+uint64_t digest_start(void);
+uint64_t digest_octets(uint64_t digest, const void *octets, size_t length);
+uint64_t digest_text(uint64_t digest, const char *text);
+uint64_t digest_number(uint64_t digest, uint64_t number);
+uint64_t digest_attributes(uint64_t digest, const struct attributes *attributes);
+void shown_begin(struct shown_list *list);
+// The row of this pass; NULL when the pass already has it.
+struct shown *shown_take(struct shown_list *list, unsigned kind, struct object *next_hop);
+// Notes what the row is now. true when it must be published; `since` is kept while the state is.
+bool shown_update(struct route *r, struct shown *shown, const char *key, uint64_t state, uint64_t content);
+// The next row that this pass did not take, to be withdrawn and dropped. Start with *at = 0.
+struct shown *shown_stale(struct shown_list *list, size_t *at);
+void shown_drop(struct route *r, struct shown_list *list, struct shown *shown);
+void shown_fini(struct route *r, struct shown_list *list);
+
+#endif

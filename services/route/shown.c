@@ -1,0 +1,141 @@
+// Rows that were published, so that only differences go out, and since when each is what it is.
+#include "model.h"
+
+#include <stdlib.h>
+
+#include "../../common/base/alloc.h"
+
+void emit(struct route *r, const struct route_action *action)
+{
+	r->sink.emit(r->sink.context, action);
+}
+
+// FNV-1a; the result is stored across restarts, so it must not depend on a process or machine.
+uint64_t digest_start(void)
+{
+	return 0xcbf29ce484222325;
+}
+
+uint64_t digest_octets(uint64_t digest, const void *octets, size_t length)
+{
+	const uint8_t *at = octets;
+	for (size_t i = 0; i < length; i++) {
+		digest = (digest ^ at[i]) * 0x100000001b3;
+	}
+	return digest;
+}
+
+uint64_t digest_text(uint64_t digest, const char *text)
+{
+	do {
+		digest = (digest ^ (uint8_t)*text) * 0x100000001b3;
+	} while (*text++);
+	return digest;
+}
+
+uint64_t digest_number(uint64_t digest, uint64_t number)
+{
+	for (unsigned i = 0; i < 8; i++) {
+		digest = (digest ^ (uint8_t)(number >> (8 * i))) * 0x100000001b3;
+	}
+	return digest;
+}
+
+uint64_t digest_attributes(uint64_t digest, const struct attributes *attributes)
+{
+	if (!attributes) {
+		return digest_number(digest, 0);
+	}
+	digest = digest_number(digest, 1 + attributes->metric);
+	digest = digest_number(digest, attributes->origin);
+	for (size_t i = 0; i < attributes->as_count; i++) {
+		digest = digest_number(digest, attributes->as_path[i]);
+	}
+	return digest;
+}
+
+void shown_begin(struct shown_list *list)
+{
+	for (size_t i = 0; i < list->count; i++) {
+		list->items[i].kept = false;
+	}
+}
+
+struct shown *shown_take(struct shown_list *list, unsigned kind, struct object *next_hop)
+{
+	for (size_t i = 0; i < list->count; i++) {
+		struct shown *shown = &list->items[i];
+		if (shown->kind == kind && shown->next_hop == next_hop) {
+			if (shown->kept) {
+				return NULL;
+			}
+			shown->kept = true;
+			return shown;
+		}
+	}
+	if (list->count == list->capacity) {
+		list->capacity = list->capacity == 0 ? 2 : list->capacity * 2;
+		list->items = reallocate(list->items, list->capacity, sizeof *list->items);
+	}
+	struct shown *shown = &list->items[list->count++];
+	*shown = (struct shown){.next_hop = next_hop, .kind = (uint8_t)kind, .kept = true};
+	if (next_hop) {
+		object_hold(next_hop);
+	}
+	return shown;
+}
+
+static bool recall(struct route *r, const char *key, uint64_t state, uint64_t *since)
+{
+	struct memory *memory = r->remembered ? map_remove_text(r->remembered, key) : NULL;
+	bool same = memory && memory->state == state;
+	if (same) {
+		*since = memory->since;
+	}
+	free(memory);
+	return same;
+}
+
+bool shown_update(struct route *r, struct shown *shown, const char *key, uint64_t state, uint64_t content)
+{
+	bool fresh = !shown->published;
+	if (!fresh && shown->content == content && shown->state == state) {
+		return false;
+	}
+	if (fresh || shown->state != state) {
+		shown->since = r->time;
+		if (fresh) {
+			recall(r, key, state, &shown->since);
+		}
+	}
+	shown->published = true;
+	shown->state = state;
+	shown->content = content;
+	return true;
+}
+
+struct shown *shown_stale(struct shown_list *list, size_t *at)
+{
+	while (*at < list->count) {
+		if (!list->items[*at].kept) {
+			return &list->items[*at];
+		}
+		++*at;
+	}
+	return NULL;
+}
+
+void shown_drop(struct route *r, struct shown_list *list, struct shown *shown)
+{
+	object_release(r, shown->next_hop);
+	*shown = list->items[--list->count];
+}
+
+void shown_fini(struct route *r, struct shown_list *list)
+{
+	while (list->count > 0) {
+		shown_drop(r, list, &list->items[0]);
+	}
+	free(list->items);
+	*list = (struct shown_list){0};
+}

@@ -1,0 +1,263 @@
+// A border gateway's three tables as they are shown, and what its BGP sessions advertise.
+#include "model.h"
+
+#include <stdio.h>
+#include <string.h>
+
+enum { REASON_TEXT = 256 };
+
+static const char *const kinds[] = {
+    [ROUTE_KIND_STATIC] = "STATIC",
+    [ROUTE_KIND_PROPAGATED] = "PROPAGATED",
+    [ROUTE_KIND_EFFECTIVE] = "EFFECTIVE",
+};
+
+static struct object *next_hop_of(const struct path *path)
+{
+	switch (path->kind) {
+	case PATH_STATIC:
+		return path->row->attachment ? &path->row->attachment->object : &path->row->connection->object;
+	case PATH_PROPAGATED:
+		return &path->attachment->object;
+	case PATH_LEARNED:
+		break;
+	}
+	return &path->tunnel->connection->object;
+}
+
+static void add_sorted(struct list *texts, char *text)
+{
+	size_t at = 0;
+	while (at < texts->count && strcmp(texts->items[at], text) < 0) {
+		at++;
+	}
+	if (at < texts->count && strcmp(texts->items[at], text) == 0) {
+		return;
+	}
+	list_add(texts, text);
+	memmove(&texts->items[at + 1], &texts->items[at], (texts->count - 1 - at) * sizeof *texts->items);
+	texts->items[at] = text;
+}
+
+// The live tunnels that a path forwards through, into r->texts.
+static void add_tunnels(struct route *r, const struct path *path)
+{
+	if (path->kind == PATH_LEARNED) {
+		add_sorted(&r->texts, path->tunnel->object.id);
+	} else if (path->kind == PATH_STATIC && path->row->connection) {
+		const struct list *tunnels = &path->row->connection->tunnels;
+		for (size_t i = 0; i < tunnels->count; i++) {
+			struct tunnel *t = tunnels->items[i];
+			if (tunnel_alive(t)) {
+				add_sorted(&r->texts, t->object.id);
+			}
+		}
+	}
+}
+
+static void explain_ineligible(const struct route *r, const struct path *path, char text[static REASON_TEXT])
+{
+	char prefix[PREFIX_TEXT];
+	switch (path->kind) {
+	case PATH_STATIC:
+		if (!path->row->admitted) {
+			snprintf(text, REASON_TEXT, "discarded: beyond the quota of %zu static routes",
+			         r->settings.static_routes);
+		} else if (path->row->attachment) {
+			snprintf(text, REASON_TEXT, "the border gateway has no VPC attachment %s", next_hop_of(path)->id);
+		} else {
+			snprintf(text, REASON_TEXT, "the border gateway has no VPN connection %s", next_hop_of(path)->id);
+		}
+		return;
+	case PATH_PROPAGATED:
+		snprintf(text, REASON_TEXT, "overlaps %s of %s, which was propagated first",
+		         prefix_format(&path->blocked_prefix, prefix),
+		         path->blocked_by->vpc ? path->blocked_by->vpc->object.id : path->blocked_by->object.id);
+		return;
+	case PATH_LEARNED:
+		break;
+	}
+	if (!path->tunnel->connection->bgp) {
+		snprintf(text, REASON_TEXT, "the VPN connection is routed statically");
+	} else {
+		snprintf(text, REASON_TEXT, "discarded: beyond the quota of %zu learned routes", r->settings.learned_routes);
+	}
+}
+
+static size_t first_effective(const struct route *r, size_t count)
+{
+	size_t i = 0;
+	while (i + 1 < count && !r->ranked[i].effective) {
+		i++;
+	}
+	return i;
+}
+
+static const char *explain(const struct route *r, const struct ranked *ranked, size_t count, char text[static REASON_TEXT])
+{
+	const struct path *path = ranked->path;
+	text[0] = '\0';
+	if (ranked->effective) {
+		return text;
+	}
+	if (!ranked->eligible) {
+		explain_ineligible(r, path, text);
+	} else if (!path_alive(path)) {
+		if (path->kind == PATH_LEARNED) {
+			snprintf(text, REASON_TEXT, "tunnel %s is not UP", path->tunnel->object.id);
+		} else {
+			snprintf(text, REASON_TEXT, "no tunnel of %s is UP", next_hop_of(path)->id);
+		}
+	} else {
+		const struct path *best =
+		    r->ranked[first_effective(r, count)].path; // there is one, since this path could forward
+		snprintf(text, REASON_TEXT, "the %s route to %s is preferred", path_type(best), next_hop_of(best)->id);
+	}
+	return text;
+}
+
+// `next_hop` is what tells rows of one destination apart: the tunnel for a learned route in the propagated table, else the next
+// hop.
+static void show(struct route *r, struct destination *d, enum route_kind kind, struct object *next_hop,
+                 const struct ranked *ranked, const char *reason)
+{
+	struct shown *shown = shown_take(&d->shown, kind, next_hop);
+	if (!shown) {
+		return;
+	}
+	const struct path *path = ranked->path;
+	const char *type = path_type(path);
+	uint64_t order = path->kind == PATH_LEARNED && kind == ROUTE_KIND_PROPAGATED ? d->order : 0;
+	uint64_t state = digest_number(digest_text(digest_start(), type), ranked->effective);
+	state = digest_attributes(state, path->attributes);
+	uint64_t content = digest_number(digest_text(digest_text(state, reason), next_hop_of(path)->id), order);
+	for (size_t i = 0; i < r->texts.count; i++) {
+		content = digest_text(content, r->texts.items[i]);
+	}
+	if (shown->published && shown->state == state && shown->content == content) {
+		return;
+	}
+	char text[PREFIX_TEXT], key[ROUTE_KEY_TEXT];
+	snprintf(key, sizeof key, "%s/%s/%s/%s", d->gateway->object.id, kinds[kind], prefix_format(&d->prefix, text),
+	         next_hop->id);
+	shown_update(r, shown, key, state, content);
+	struct route_action action = {.table = ROUTE_TABLE_SHOWN,
+	                              .key = key,
+	                              .shown = {
+	                                  .gateway_id = d->gateway->object.id,
+	                                  .kind = kind,
+	                                  .destination = d->prefix,
+	                                  .to_attachment = ranked->next_hop_type == 100,
+	                                  .next_hop_id = next_hop_of(path)->id,
+	                                  .type = type,
+	                                  .metric = ranked->metric,
+	                                  .as_path = path->attributes ? path->attributes->as_path : NULL,
+	                                  .as_count = path->attributes ? path->attributes->as_count : 0,
+	                                  .tunnel_ids = (const char *const *)r->texts.items,
+	                                  .tunnel_count = r->texts.count,
+	                                  .effective = ranked->effective,
+	                                  .reason = reason,
+	                                  .since = shown->since,
+	                                  .state = state,
+	                                  .order = order,
+	                              }};
+	emit(r, &action);
+}
+
+// One row of the effective table for each next hop: what goes to one connection through several tunnels is one route.
+static void show_effective(struct route *r, struct destination *d, size_t at, size_t count)
+{
+	struct object *next_hop = next_hop_of(r->ranked[at].path);
+	r->texts.count = 0;
+	for (size_t i = at; i < count; i++) {
+		if (r->ranked[i].effective && next_hop_of(r->ranked[i].path) == next_hop) {
+			add_tunnels(r, r->ranked[i].path);
+		}
+	}
+	show(r, d, ROUTE_KIND_EFFECTIVE, next_hop, &r->ranked[at], "");
+}
+
+void shown_border_gateway(struct route *r, struct destination *d, size_t count)
+{
+	char reason[REASON_TEXT];
+	shown_begin(&d->shown);
+	for (size_t i = 0; d->gateway->object.present && i < count; i++) {
+		const struct ranked *ranked = &r->ranked[i];
+		const struct path *path = ranked->path;
+		r->texts.count = 0;
+		if (ranked->effective || path->kind == PATH_LEARNED) {
+			add_tunnels(r, path);
+		}
+		show(r, d, path->kind == PATH_STATIC ? ROUTE_KIND_STATIC : ROUTE_KIND_PROPAGATED,
+		     path->kind == PATH_LEARNED ? &path->tunnel->object : next_hop_of(path), ranked,
+		     explain(r, ranked, count, reason));
+		if (ranked->effective) {
+			show_effective(r, d, i, count);
+		}
+	}
+	struct shown *shown;
+	for (size_t at = 0; (shown = shown_stale(&d->shown, &at)) != NULL; shown_drop(r, &d->shown, shown)) {
+		char text[PREFIX_TEXT], key[ROUTE_KEY_TEXT];
+		snprintf(key, sizeof key, "%s/%s/%s/%s", d->gateway->object.id, kinds[shown->kind],
+		         prefix_format(&d->prefix, text), shown->next_hop->id);
+		emit(r, &(struct route_action){.table = ROUTE_TABLE_SHOWN, .removed = true, .key = key});
+	}
+}
+
+static bool came_from(const struct group *group, const struct connection *connection)
+{
+	for (size_t i = 0; i < group->count; i++) {
+		const struct candidate *candidate = &group->candidates[i];
+		if (candidate->tier == group->tier && candidate->tunnel->connection == connection &&
+		    tunnel_alive(candidate->tunnel)) {
+			return true;
+		}
+	}
+	return false;
+}
+
+static bool advertises(const struct destination *d, const struct connection *connection)
+{
+	const struct gateway *g = d->gateway;
+	if (!connection->object.present || connection->gateway != g || !connection->bgp || d->outcome == OUTCOME_NONE) {
+		return false;
+	}
+	return d->outcome == OUTCOME_ATTACHMENT || (g->allow_transit && !came_from(d->group, connection));
+}
+
+// To the customers: routes to VPC attachments and, with allow_transit, what other connections brought; never back where it came
+// from.
+void advertise(struct route *r, struct destination *d)
+{
+	char text[PREFIX_TEXT], key[ROUTE_KEY_TEXT];
+	shown_begin(&d->advertised);
+	for (size_t i = 0; i < d->gateway->connections.count; i++) {
+		struct connection *connection = d->gateway->connections.items[i];
+		struct shown *shown = advertises(d, connection) ? shown_take(&d->advertised, 0, &connection->object) : NULL;
+		if (!shown) {
+			continue;
+		}
+		uint64_t state = digest_attributes(digest_start(), d->attributes);
+		if (shown->published && shown->state == state) {
+			continue;
+		}
+		shown->published = true;
+		shown->state = state;
+		snprintf(key, sizeof key, "%s/%s", connection->object.id, prefix_format(&d->prefix, text));
+		struct route_action action = {.table = ROUTE_TABLE_ADVERTISED,
+		                              .key = key,
+		                              .advertised = {
+		                                  .connection_id = connection->object.id,
+		                                  .destination = d->prefix,
+		                                  .as_path = d->attributes ? d->attributes->as_path : NULL,
+		                                  .as_count = d->attributes ? d->attributes->as_count : 0,
+		                                  .origin = d->attributes ? d->attributes->origin : 0,
+		                              }};
+		emit(r, &action);
+	}
+	struct shown *shown;
+	for (size_t at = 0; (shown = shown_stale(&d->advertised, &at)) != NULL; shown_drop(r, &d->advertised, shown)) {
+		snprintf(key, sizeof key, "%s/%s", shown->next_hop->id, prefix_format(&d->prefix, text));
+		emit(r, &(struct route_action){.table = ROUTE_TABLE_ADVERTISED, .removed = true, .key = key});
+	}
+}
