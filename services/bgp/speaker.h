@@ -1,0 +1,145 @@
+// What the core's files share: the speaker, its sessions, and a session's two possible TCP connections.
+#ifndef TWINSPAN_BGP_SPEAKER_H
+#define TWINSPAN_BGP_SPEAKER_H
+
+#include "../../common/base/map.h"
+#include "../../common/base/random.h"
+#include "fsm.h"
+#include "open.h"
+#include "prefix_table.h"
+#include "update.h"
+
+enum { OUTGOING, INCOMING, SIDES };
+
+// One TCP connection of a session and its state machine (RFC 4271 §8.2.1).
+struct connection {
+	struct bgp_session *session;
+	enum bgp_state state;
+	uint32_t transport; // 0: none
+	size_t queued;      // octets to send that the kernel has not taken yet
+	uint16_t hold_time; // seconds, negotiated
+	uint16_t keepalive;
+	instant connect_retry_at, idle_hold_at, hold_at, keepalive_at, send_hold_at;
+	struct open_message peer; // valid from OpenConfirm on
+	size_t input_length;
+	uint8_t input[MESSAGE_LIMIT]; // a message that has come in part
+};
+
+struct pending_route {
+	uint32_t serial; // of its attributes, 0 for a withdrawal: what is packed together stands together
+	uint32_t address;
+	uint8_t length;
+};
+struct pending_list {
+	struct pending_route *items;
+	size_t count, capacity;
+};
+
+// A session's part of adj_rib_out.
+struct outlet {
+	struct adj_rib_out *rib;
+	uint8_t bit;                     // in the slots' masks; 0: the set has no room for another session
+	struct pending_list queue, next; // what is being sent, in order; what has changed since
+	size_t at;                       // in queue
+	size_t advertised;
+	bool end_of_rib_due;
+	bool refresh_due;
+};
+
+struct bgp_session {
+	struct bgp *bgp;
+	char *id;
+	struct bgp_session_config config; // its `export` is the name in `outlet.rib`
+	struct connection connections[SIDES];
+	struct connection *established; // the one in that state
+	struct prefix_table adj_rib_in;
+	bool limit_warned; // at 80 % of maximum_prefixes
+	size_t over_limit; // prefixes discarded since the last refresh
+	struct outlet outlet;
+	uint64_t established_count;
+	unsigned failures; // in a row
+	bool plain_open;   // the peer refuses optional parameters (RFC 5492 §3)
+	bool error_kept;   // last_error is worth more than "connection refused"
+	char last_error[ERROR_TEXT + 64];
+	const char *stop_reason; // while it is being stopped: for last_error
+	bool changed;            // said in this step
+	instant deadline;
+	size_t heap_position; // 1 + index, 0: not in the heap
+	struct bgp_session *next_removed;
+};
+
+// The routes advertised to the sessions of one VPN connection.
+enum { ADJ_RIB_OUT_SESSIONS = 8 };
+struct adj_rib_out {
+	char *name;
+	struct prefix_table table;
+	struct bgp_session *sessions[ADJ_RIB_OUT_SESSIONS];
+	bool touched; // by the event in hand
+};
+
+struct bgp {
+	struct random random;
+	struct map *sessions; // id → bgp_session
+	struct map *exports;  // name → adj_rib_out
+	struct attribute_pool pool;
+	uint64_t prefix_hash_key;
+	struct bgp_session **heap; // by deadline
+	size_t heap_count, heap_capacity;
+	struct bgp_session *removed; // until the next step
+	uint32_t last_transport;
+	bool advertised; // BGP_EVENT_ADVERTISED has come
+	uint64_t counters[BGP_COUNTERS];
+	struct update update; // the UPDATE in hand
+	// Of the step in hand.
+	instant now;
+	struct bgp_actions *actions;
+};
+
+// ---- bgp.c ----
+void act(struct bgp *bgp, enum bgp_action_kind kind, struct bgp_session *session, uint32_t transport);
+void act_note(struct bgp_session *session, const char *format, ...) __attribute__((format(printf, 2, 3)));
+void act_send(struct connection *c, struct bytes octets);
+void act_route(struct bgp_session *session, struct bgp_prefix destination, const struct bgp_attributes *attributes);
+void session_changed(struct bgp_session *session);
+void session_schedule(struct bgp_session *session); // puts it where its deadline belongs in the heap
+
+// ---- session.c ----
+struct bgp_session *session_new(struct bgp *bgp, const char *id);
+void session_free(struct bgp_session *session);
+void session_configure(struct bgp_session *session, const struct bgp_session_config *config);
+void session_remove(struct bgp_session *session);
+void session_accept(struct bgp_session *session, uint32_t transport);
+void session_timers(struct bgp_session *session);
+void session_settle(struct bgp_session *session); // after an event: sends what it may, sets the deadline
+struct connection *session_connection(struct bgp_session *session, uint32_t transport); // NULL when it is gone
+
+// ---- connection.c ----
+void connection_init(struct connection *c, struct bgp_session *session);
+void connection_reset(struct connection *c); // without a word: no transport, no timer, Idle
+void connection_event(struct connection *c, enum fsm_event event, const struct bgp_error *error);
+struct connection *connection_sibling(struct connection *c);
+instant connection_jittered(const struct connection *c, duration length); // now + 75–100 % of it (RFC 4271 §10)
+void connection_keepalive(struct connection *c);                          // sends one
+instant connection_deadline(const struct connection *c);
+void connection_transmit(struct connection *c, struct bytes octets);
+void connection_sent(struct connection *c, size_t count);
+
+// ---- receive.c ----
+void connection_receive(struct connection *c, struct bytes octets);
+
+// ---- adj_rib_in.c ----
+void adj_rib_in_apply(struct bgp_session *session, const struct update *update);
+void adj_rib_in_clear(struct bgp_session *session); // withdraws everything
+
+// ---- adj_rib_out.c ----
+struct adj_rib_out *adj_rib_out_get(struct bgp *bgp, const char *name);
+void adj_rib_out_free(struct bgp *bgp, struct adj_rib_out *rib);
+void adj_rib_out_change(struct bgp *bgp, struct adj_rib_out *rib, struct bgp_prefix destination,
+                        struct bgp_attributes *attributes);
+void outlet_join(struct bgp_session *session, const char *name);
+void outlet_leave(struct bgp_session *session);
+void outlet_start(struct bgp_session *session);
+void outlet_stop(struct bgp_session *session);
+void outlet_fill(struct bgp_session *session); // UPDATEs for as much as the peer takes now
+
+#endif
