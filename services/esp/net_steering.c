@@ -29,17 +29,17 @@ static int bpf(enum bpf_cmd command, union bpf_attr *attributes)
 
 static struct bpf_insn move(uint8_t to, uint8_t from)
 {
-	return (struct bpf_insn){.code = BPF_ALU64 | BPF_MOV | BPF_X, .dst_reg = to & 0xf, .src_reg = from & 0xf};
+	return (struct bpf_insn){.code = BPF_ALU64 | BPF_MOV | BPF_X, .dst_reg = to & 0xfu, .src_reg = from & 0xfu};
 }
 
 static struct bpf_insn number(uint8_t operation, uint8_t to, int32_t value)
 {
-	return (struct bpf_insn){.code = operation | BPF_K, .dst_reg = to & 0xf, .imm = value};
+	return (struct bpf_insn){.code = operation | BPF_K, .dst_reg = to & 0xfu, .imm = value};
 }
 
 static struct bpf_insn jump(uint8_t condition, uint8_t with, int32_t value, int16_t over)
 {
-	return (struct bpf_insn){.code = BPF_JMP | condition | BPF_K, .dst_reg = with & 0xf, .imm = value, .off = over};
+	return (struct bpf_insn){.code = BPF_JMP | condition | BPF_K, .dst_reg = with & 0xfu, .imm = value, .off = over};
 }
 
 static struct bpf_insn call(int32_t helper)
