@@ -7,10 +7,9 @@
 #
 # The IDC router speaks iBGP with every device and takes the VPC's routes from them, so hosts behind it follow a device that
 # loses its cloud session within milliseconds.
+import contextlib
 import os
 import shutil
-import subprocess
-import time
 
 import namespaces as ns
 
@@ -44,12 +43,13 @@ def default_route(netns, gateway):
 
 
 class Device:
-    """One customer device. `number` (1, 2, …) gives its IDC port's addresses: 192.168.255.4n+1 (device), +2 (IDC router)."""
+    """One customer device. The last octet n of its address gives its IDC port's: 192.168.255.4n+1, and 4n+2 at the IDC router."""
 
     INTERNET_GATEWAY = "203.0.113.254"
 
-    def __init__(self, name, address, number, prefix=ns.PREFIX, run_directory=ns.RUN):
-        self.name, self.address, self.number = name, address, number
+    def __init__(self, name, address, prefix=ns.PREFIX, run_directory=ns.RUN):
+        self.name, self.address = name, address
+        number = int(address.rpartition(".")[2]) % 60
         self.netns = prefix + name
         self.prefix = prefix
         self.directory = os.path.join(run_directory, "devices", name)
@@ -199,6 +199,23 @@ class Idc:
         ns.cable((self.netns, port), (device.netns, "idc"))
         ns.ip(self.netns, "addr add", f"{device.idc_router}/30", "dev", port)
         ns.ip(device.netns, "addr add", f"{device.idc_address}/30", "dev idc")
+        with open(f"{self.directory}/session-{device.name}.conf", "w", encoding="ascii") as out:
+            out.write(f"""protocol bgp {device.name.replace("-", "_")} {{
+	local {device.idc_router} as {self.asn};
+	neighbor {device.idc_address} as {self.asn};
+	connect retry time 1;
+	connect delay time 1;
+	error wait time 1, 1;
+	ipv4 {{ import all; export none; }};
+}}
+""")
+        self.birdc("configure", check=False)  # before its start there is nobody to tell
+
+    def disconnect(self, device):
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(f"{self.directory}/session-{device.name}.conf")
+        ns.ip(self.netns, "link del", f"to-{device.name}"[:15], check=False)
+        self.birdc("configure", check=False)
 
     def add_host(self, name, address, gateway, length=24):
         netns = self.prefix + name
@@ -210,26 +227,17 @@ class Idc:
         self.hosts.append(name)
         return netns
 
-    def start(self, devices):
-        sessions = "".join(f"""
-protocol bgp {device.name.replace("-", "_")} {{
-	local {device.idc_router} as {self.asn};
-	neighbor {device.idc_address} as {self.asn};
-	connect retry time 1;
-	connect delay time 1;
-	error wait time 1, 1;
-	ipv4 {{ import all; export none; }};
-}}
-""" for device in devices)
+    def start(self):
         with open(f"{self.directory}/bird.conf", "w", encoding="ascii") as out:
-            out.write(f"""router id 192.168.255.254;
-protocol device {{ }}
-protocol direct {{ ipv4; }}
-protocol kernel {{
+            out.write("""router id 192.168.255.254;
+protocol device { }
+protocol direct { ipv4; }
+protocol kernel {
 	merge paths on;
-	ipv4 {{ export where source = RTS_BGP; }};
-}}
-{sessions}""")
+	ipv4 { export where source = RTS_BGP; };
+}
+include "session-*.conf";
+""")
         ns.start(["bird", "-f", "-c", f"{self.directory}/bird.conf", "-s", f"{self.directory}/bird.ctl"],
                  f"{self.directory}/bird.log", netns=self.netns, cwd=self.directory)
         ns.wait_until(lambda: "Daemon is up" in self.birdc("show status", check=False), 10, "the IDC router's start")
