@@ -1,0 +1,24 @@
+// The tables of esp. What comes in is given to the core (tunnels, groups, routes, SAs: esp.h) and to the kernel (namespaces,
+// addresses, segments, routes into the VPCs: net_kernel.h); what the workers counted goes out once a second.
+#ifndef TWINSPAN_ESP_BUS_H
+#define TWINSPAN_ESP_BUS_H
+
+#include "../../common/io/bus.h"
+#include "esp.h"
+#include "net_kernel.h"
+
+struct esp_bus_parts {
+	struct loop *loop;
+	struct health *health;
+	struct bus *bus;
+	struct esp *esp;
+	struct kernel *kernel;
+	const char *node; // "node-a"
+	unsigned workers;
+};
+
+struct esp_bus;
+struct esp_bus *esp_bus_new(const struct esp_bus_parts *parts);
+void esp_bus_free(struct esp_bus **bus);
+
+#endif
