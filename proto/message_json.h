@@ -8,17 +8,8 @@
 #include "record.h"
 #include <jansson.h>
 
-// Fields that were given as null (back to the default) or as an empty list: a message cannot tell these from absent ones.
-enum { CLEARED_LIMIT = 64 };
-struct cleared {
-	size_t count;
-	struct {
-		char path[96];
-		bool empty_list;
-	} fields[CLEARED_LIMIT];
-};
-
-// NULL and a problem (400, type "unknown-field", "wrong-type", "not-an-object") when it can't. `cleared` may be NULL.
+// NULL and a problem (400, type "unknown-field", "wrong-type", "not-an-object") when it can't. `cleared` (fields given as null
+// or as an empty list) may be NULL.
 struct record *record_from_json(enum resource_kind kind, const json_t *json, struct cleared *cleared, struct problem *problem);
 // Every field that is there, in the message's order; secrets too: the caller has cleared what must not be shown.
 json_t *record_to_json(const struct record *record);

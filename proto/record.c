@@ -218,6 +218,11 @@ struct record *record_append(struct record *record, const char *path)
 	return record_of(field_add_message(place.message, place.field));
 }
 
+struct record *record_item(struct record *record, const char *path, size_t index)
+{
+	return (struct record *)(uintptr_t)record_at(record, path, index);
+}
+
 void record_remove_at(struct record *record, const char *path, size_t index)
 {
 	struct place place = find(record, path, false);

@@ -10,6 +10,16 @@
 
 struct record;
 
+// Fields that were given as null (back to the default) or as an empty list: a message cannot tell these from absent ones.
+enum { CLEARED_LIMIT = 64 };
+struct cleared {
+	size_t count;
+	struct {
+		char path[96];
+		bool empty_list;
+	} fields[CLEARED_LIMIT];
+};
+
 struct record *record_new(enum resource_kind kind);
 struct record *record_copy(const struct record *record);
 void record_free(struct record **record);
@@ -35,6 +45,7 @@ void record_clear(struct record *record, const char *path);
 void record_append_text(struct record *record, const char *path, const char *text);
 void record_append_number(struct record *record, const char *path, uint64_t number);
 struct record *record_append(struct record *record, const char *path); // an empty message at the end of a list of them
+struct record *record_item(struct record *record, const char *path, size_t index); // of a list of messages, to be changed
 void record_remove_at(struct record *record, const char *path, size_t index);
 // Sets a field from text as rules write it: numbers, true and false, enum names; a list's items separated by commas.
 void record_set_from_text(struct record *record, const char *path, const char *text);

@@ -1,0 +1,39 @@
+// The rows, and what is reported beside them: shared by the files of this core alone.
+#ifndef TWINSPAN_RESOURCE_STORE_H
+#define TWINSPAN_RESOURCE_STORE_H
+
+#include "../../common/base/map.h"
+#include "resource.h"
+
+struct resource {
+	char region[64];
+	struct map *rows[RESOURCE_KINDS]; // id -> struct record
+	struct map *reports;              // tunnel id -> struct report
+	struct map *routes;               // owner id -> struct map: reporter's key -> struct route_report
+	struct map *route_owners;         // reporter's key -> owner id
+};
+
+struct event_report {
+	uint64_t number, time;
+	char *event, *detail;
+};
+// What is known of a tunnel from its node.
+struct report {
+	bool has_status;
+	enum tunnel_state state;
+	char *reason, *ike_suite, *child_suite;
+	uint64_t since;
+	struct tunnel_counters counters;
+	char *bgp_state;
+	size_t event_count;
+	struct event_report events[TUNNEL_EVENTS]; // by number
+};
+
+struct route_report {
+	struct shown_route route; // its texts and lists are its own
+};
+
+const struct report *report_find(const struct resource *resource, const char *tunnel_id); // NULL: nothing was reported
+void reports_free(struct resource *resource);
+
+#endif

@@ -1,0 +1,143 @@
+// Customer gateways and VPN connections.
+#include <string.h>
+
+#include "allocate.h"
+#include "kind.h"
+
+// ---- CustomerGateway ----
+static bool same_addresses(const struct record *a, const struct record *b)
+{
+	size_t count = record_count(a, "publicAddresses");
+	bool same = count == record_count(b, "publicAddresses");
+	for (size_t i = 0; same && i < count; i++) {
+		same = strcmp(record_text_at(a, "publicAddresses", i), record_text_at(b, "publicAddresses", i)) == 0;
+	}
+	return same;
+}
+
+// A tunnel from a node to itself or its neighbour is never what was meant.
+static bool not_of_a_node(struct draft *draft, const struct record *row)
+{
+	for (struct draft_cursor c = {0}; draft_next(draft, RESOURCE_NODE, &c);) {
+		for (size_t i = 0, count = record_count(c.row, "publicAddresses"); i < count; i++) {
+			for (size_t j = 0; j < record_count(row, "publicAddresses"); j++) {
+				const char *address = record_text_at(row, "publicAddresses", j);
+				if (strcmp(address, record_text_at(c.row, "publicAddresses", i)) == 0) {
+					return refuse(draft, 422, "bad-value", "publicAddresses", address,
+					              "must not be an address of the cloud");
+				}
+			}
+		}
+	}
+	return true;
+}
+
+static bool check_changes(struct draft *draft, const struct record *before, const struct record *row)
+{
+	const char *id = record_text(row, "id");
+	bool asn = record_number(before, "asn") != record_number(row, "asn"), addresses = !same_addresses(before, row);
+	for (struct draft_cursor c = {0}; draft_next(draft, RESOURCE_VPN_CONNECTION, &c);) {
+		if (!record_is(c.row, "customerGatewayId", id)) {
+			continue;
+		}
+		if (asn) {
+			return refuse(draft, 409, "in-use", "asn", NULL,
+			              "changes only while no VPN connection uses the customer gateway (%s does)",
+			              record_text(c.row, "id"));
+		}
+		if (addresses && draft_count(draft, RESOURCE_VPN_TUNNEL, "vpnConnectionId", record_text(c.row, "id")) > 0) {
+			return refuse(draft, 409, "in-use", "publicAddresses", NULL,
+			              "change only while no tunnel uses the customer gateway (connection %s has some)",
+			              record_text(c.row, "id"));
+		}
+	}
+	return true;
+}
+
+static bool check_customer_gateway(struct draft *draft, const struct record *before, struct record *row)
+{
+	if (!not_of_a_node(draft, row)) {
+		return false;
+	}
+	if (before) {
+		return check_changes(draft, before, row);
+	}
+	const char *tenant = record_text(row, "tenant");
+	uint64_t limit = quota_of(draft, tenant, "customerGateways");
+	if (draft_count(draft, RESOURCE_CUSTOMER_GATEWAY, "tenant", tenant) >= limit) {
+		return refuse_quota(draft, "customer gateways of a tenant", limit);
+	}
+	return true;
+}
+
+static bool remove_customer_gateway(struct draft *draft, const struct record *row)
+{
+	for (struct draft_cursor c = {0}; draft_next(draft, RESOURCE_VPN_CONNECTION, &c);) {
+		if (record_is(c.row, "customerGatewayId", record_text(row, "id"))) {
+			return refuse_in_use(draft, "vpn-connection", record_text(c.row, "id"));
+		}
+	}
+	return true;
+}
+
+// ---- VpnConnection ----
+// A connection's nodes are its border gateway's too.
+static void place_gateway(struct draft *draft, const struct record *connection)
+{
+	const char *gateway = record_text(connection, "borderGatewayId");
+	for (size_t i = 0; i < record_count(connection, "cloudAddresses"); i++) {
+		const char *node = record_text(record_at(connection, "cloudAddresses", i), "nodeId");
+		const struct record *row = draft_find(draft, RESOURCE_BORDER_GATEWAY, gateway);
+		bool there = false;
+		for (size_t j = 0; j < record_count(row, "nodeIds"); j++) {
+			there = there || strcmp(record_text_at(row, "nodeIds", j), node) == 0;
+		}
+		if (!there) {
+			record_append_text(draft_edit(draft, RESOURCE_BORDER_GATEWAY, gateway), "nodeIds", node);
+		}
+	}
+}
+
+static bool check_vpn_connection(struct draft *draft, const struct record *before, struct record *row)
+{
+	if (before) {
+		return true; // only `routing` can change, and may
+	}
+	const struct record *gateway = draft_find(draft, RESOURCE_BORDER_GATEWAY, record_text(row, "borderGatewayId"));
+	const struct record *customer = draft_find(draft, RESOURCE_CUSTOMER_GATEWAY, record_text(row, "customerGatewayId"));
+	if (record_number(gateway, "asn") == record_number(customer, "asn")) {
+		return refuse(draft, 422, "same-asn", "customerGatewayId", record_text(customer, "id"),
+		              "the customer gateway's AS number must not be the border gateway's (%llu)",
+		              (unsigned long long)record_number(gateway, "asn"));
+	}
+	uint64_t limit = quota_of(draft, record_text(row, "tenant"), "vpnConnections");
+	if (draft_count(draft, RESOURCE_VPN_CONNECTION, "borderGatewayId", record_text(gateway, "id")) >= limit) {
+		return refuse_quota(draft, "VPN connections of a border gateway", limit);
+	}
+	return allocate_cloud_addresses(draft, gateway, row);
+}
+
+static bool made_vpn_connection(struct draft *draft, const struct record *row)
+{
+	place_gateway(draft, row);
+	return true;
+}
+
+static bool remove_vpn_connection(struct draft *draft, const struct record *row)
+{
+	const char *id = record_text(row, "id");
+	for (struct draft_cursor c = {0}; draft_next(draft, RESOURCE_VPN_TUNNEL, &c);) {
+		if (record_is(c.row, "vpnConnectionId", id)) {
+			return refuse_in_use(draft, "vpn-tunnel", record_text(c.row, "id"));
+		}
+	}
+	for (struct draft_cursor c = {0}; draft_next(draft, RESOURCE_BORDER_GATEWAY_ROUTE, &c);) {
+		if (record_is(c.row, "nextHopId", id)) {
+			return refuse_in_use(draft, "border-gateway-route", record_text(c.row, "id"));
+		}
+	}
+	return true;
+}
+
+const struct kind_hooks customer_gateway_hooks = {.check = check_customer_gateway, .remove = remove_customer_gateway};
+const struct kind_hooks vpn_connection_hooks = {check_vpn_connection, made_vpn_connection, remove_vpn_connection};
