@@ -9,6 +9,7 @@
 # loses its cloud session within milliseconds.
 import contextlib
 import os
+import re
 import shutil
 
 import namespaces as ns
@@ -75,10 +76,13 @@ class Device:
 
     # ---- configuration ----
     def install(self, configuration):
-        """Takes the four printed files from the folder `configuration`, adds the customer's own part."""
+        """Takes the four printed files from the folder `configuration`; the printed bird.conf includes the customer's own part."""
         for name in ("strongswan.conf", "swanctl.conf", "bird.conf", "setup.sh"):
             shutil.copy(os.path.join(configuration, name), os.path.join(self.private_run, name))
         os.chmod(os.path.join(self.private_run, "swanctl.conf"), 0o600)
+        with open(os.path.join(self.private_run, "bird.conf"), "r+", encoding="ascii") as text:
+            if "idc.conf" not in text.read():
+                text.write('\ninclude "idc.conf";\n')
 
     def write_idc_configuration(self, prefixes, asn=CUSTOMER_ASN):
         """The customer's own part of BIRD's configuration; included by the printed bird.conf, or appended to it."""
@@ -124,7 +128,8 @@ protocol bgp idc_router {{
             command, seen_at = [CHARON], self.private_run
         with open(os.path.join(self.private_run, "charon.conf"), "w", encoding="ascii") as out:
             out.write(f"include {seen_at}/strongswan.conf\n"
-                      f"charon {{ plugins {{ vici {{ socket = unix://{seen_at}/charon.vici }} }} }}\n")
+                      f"charon {{ plugins {{ vici {{ socket = unix://{seen_at}/charon.vici }} }}\n"
+                      "filelog { stderr { default = 1 } } }\n")
         self._charon = ns.start(command, f"{self.directory}/charon.log", netns=self.netns,
                                 environment={"STRONGSWAN_CONF": f"{seen_at}/charon.conf"}, cwd="/")
         ns.wait_until(lambda: os.path.exists(f"{self.private_run}/charon.vici"), 10, f"{self.name}: charon's start")
@@ -171,6 +176,31 @@ protocol bgp idc_router {{
 
     def announce(self):
         self.birdc("enable idc")
+
+    def set_rekey_times(self, seconds):
+        """The device's own timers for both kinds of SA; those that stand are rekeyed once to get them."""
+        name = os.path.join(self.private_run, "swanctl.conf")
+        with open(name, encoding="ascii") as text:
+            lines = [line for line in text.read().splitlines() if "rekey_time" not in line and "over_time" not in line]
+        out = []
+        for line in lines:
+            out.append(line)
+            if line.split()[:2] == ["version", "="] or line.split()[:1] == ["local_ts"]:
+                out.append(f"{line[:len(line) - len(line.lstrip())]}rekey_time = {seconds}s")
+        with open(name, "w", encoding="ascii") as text:
+            text.write("\n".join(out) + "\n")
+        self.swanctl("--load-all", "--file", name)
+        self.swanctl("--rekey", "--ike", self.connection(), check=False)
+
+    def connection(self):
+        """The name of the one connection that charon has."""
+        return self.swanctl("--list-conns").split(":")[0].strip()
+
+    def rekeys(self):
+        """How many SAs of each kind charon says were rekeyed, whoever asked."""
+        with open(f"{self.directory}/charon.log", encoding="utf-8", errors="replace") as text:
+            log = text.read()
+        return {"child": len(re.findall(r"outbound CHILD_SA \S+ established", log)), "ike": len(re.findall(r"IKE_SA \S+ rekeyed between", log))}
 
     def port_down(self):
         ns.ip(self.netns, "link set internet down")

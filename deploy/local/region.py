@@ -176,7 +176,7 @@ def privileges(identity):
     kind = identity.partition(".")[0]
     if kind in CAPABILITIES:
         kept = f"-all,{CAPABILITIES[kind]}"
-        return ["setpriv", "--reuid=0", f"--regid={GROUP}", "--clear-groups", "--no-new-privs", f"--inh-caps=-all",
+        return ["setpriv", "--reuid=0", f"--regid={GROUP}", "--clear-groups", "--no-new-privs", "--inh-caps=-all",
                 f"--bounding-set={kept}"]
     return ["setpriv", f"--reuid={UIDS[identity]}", f"--regid={GROUP}", "--clear-groups", "--no-new-privs", "--inh-caps=-all",
             "--bounding-set=-all"]
@@ -313,26 +313,29 @@ def is_up():
     return os.path.exists(path("complete")) and supervisor() is not None
 
 
-def up(say=print):
+def up(say=print, mark=None):
+    """Starts a region, or says that it is up. `mark`: a file that tells whose it is; what is up is then ended first."""
     if os.geteuid() != 0:
         raise SystemExit("a region needs root: it makes network namespaces")
     for tool in ("s6-svscan", "setpriv", "nsenter", "ip", "curl"):
         if not shutil.which(tool):
             raise SystemExit(f"{tool} is missing: run deploy/install-packages")
     with one_at_a_time():
-        if is_up():
+        if is_up() and not mark:
             say("the region is up already")
         else:
             clean()
-            start(say)
+            start(say, mark)
         wait_ready(say=say)
     say("every service is ready")
 
 
-def start(say):
+def start(say, mark):
     begin = time.monotonic()
     os.makedirs(RUN, exist_ok=True)
     os.chmod(RUN, 0o755)
+    if mark:
+        write(mark, "")
     say("network: internet, fabric, " + ", ".join([*NODES, *HOSTS]))
     make_network()
     say("keys, PostgreSQL, services")
@@ -391,6 +394,15 @@ def down(say=print):
     if left:
         raise SystemExit(f"could not remove {left}")
     say("the region is down; nothing is left of it")
+
+
+def keep_logs(target):
+    """Copies the last of every log to a folder that outlives the region."""
+    os.makedirs(target, exist_ok=True)
+    for log in glob.glob(path("log", "*", "current")) + glob.glob(path("devices", "*", "*.log")):
+        name = os.path.relpath(log, RUN).replace("/current", "").replace("/", "-")
+        with open(log, "rb") as source, open(os.path.join(target, name), "wb") as out:
+            out.write(source.read()[-400000:])
 
 
 # ---- a workload in a VPC ----

@@ -1,0 +1,192 @@
+# The whole region against two strongSwan + BIRD devices: what survives the death of each service, and who may do what.
+# TWINSPAN_REKEY_SECONDS=300 runs the rekey test as long as a release does; a short run is the default.
+import os
+import signal
+import time
+
+import namespaces as ns
+import pytest
+import region
+
+REKEY_SECONDS = int(os.environ.get("TWINSPAN_REKEY_SECONDS", "24"))
+REKEY_INTERVAL = 30 if REKEY_SECONDS >= 120 else 6
+
+
+def pid_of(identity):
+    return int(ns.run("s6-svstat", "-o", "pid", region.path("service", identity)).split()[0])
+
+
+def kill(identity):
+    """kill -9; returns when it was done."""
+    os.kill(pid_of(identity), signal.SIGKILL)
+    return time.monotonic()
+
+
+def ready_again(identity, seconds=10):
+    begin = time.monotonic()
+    ns.wait_until(lambda: pid_of(identity) > 0 and region.readiness(identity) is None, seconds, f"{identity} ready again", 0.02)
+    return time.monotonic() - begin
+
+
+@pytest.fixture
+def stream(tutorial):
+    """A numbered stream both ways that goes through device-1's tunnel. The test stops it; what is left is ended."""
+    tutorial.wait_converged()
+    running = tutorial.stream(tutorial.ports_through(0))
+    time.sleep(0.5)
+    yield running
+    running.kill()
+    tutorial.wait_converged()
+
+
+def lost(figures):
+    return {way: figures[way]["lost"] for way in figures}
+
+
+NOTHING = {"to_idc": 0, "to_vpc": 0}
+
+
+def test_tutorial(tutorial):
+    assert tutorial.status() == ["UP", "UP"]
+    assert tutorial.bgp() == ["Established", "Established"]
+    assert tutorial.ha_status() == "HIGHLY_AVAILABLE"
+    tutorial.ping()
+
+
+@pytest.mark.parametrize("kind", ["bgp-session-closed", "route-withdrawn", "port-down"])
+def test_failover(tutorial, kind):
+    result = tutorial.failover(kind)
+    print(result)
+    assert result["switched"] and result["restored"] and result["within"], result
+
+
+@pytest.mark.parametrize("identity", ["resource", "route", "ike.node-a", "ike.node-b"])
+def test_killed_service_loses_nothing(tutorial, stream, identity):
+    before = [tutorial.show(tunnel) for tunnel in tutorial.tunnels]
+    kill(identity)
+    took = ready_again(identity)
+    tutorial.wait_converged(10)
+    time.sleep(1.5)
+    figures = stream.stop()
+    print(f"{identity} ready {took:.2f} s after its kill; {figures}")
+    assert lost(figures) == NOTHING
+    assert tutorial.status() == ["UP", "UP"] and tutorial.bgp() == ["Established", "Established"]
+    for tunnel, was in zip(tutorial.tunnels, before):
+        assert tutorial.show(tunnel)["customerInsideAddress"] == was["customerInsideAddress"]
+
+
+def test_killed_ike_still_speaks_for_its_tunnel(tutorial):
+    """The IKE SA survives its process: a rekey of it, asked for by the device, is answered by the new one."""
+    device, tunnel = tutorial.devices[0], tutorial.tunnels[0]
+    identity = f"ike.{tunnel['nodeId']}"
+    sas = device.swanctl("--list-sas")
+    assert sas.count("ESTABLISHED") == 1
+    kill(identity)
+    ready_again(identity)
+    device.swanctl("--rekey", "--child", "tunnel", check=False)
+    device.swanctl("--rekey", "--ike", "cloud", check=False)
+    ns.wait_until(lambda: "rekeyed" in tutorial.events(tunnel) or tutorial.status()[0] == "UP", 5, "an answer")
+    time.sleep(1)
+    assert device.swanctl("--list-sas").count("ESTABLISHED") == 1
+    assert tutorial.status() == ["UP", "UP"]
+    tutorial.ping(5)
+
+
+def test_killed_bgp_moves_traffic_and_back(tutorial, stream):
+    node = tutorial.tunnels[0]["nodeId"]
+    expected = [tutorial.tunnels[1]["id"]]
+    kill(f"bgp.{node}")
+    ns.wait_until(lambda: tutorial.effective_tunnels() == expected or tutorial.moving(1, (0, 1), 0.2), 8, "traffic on the other node")
+    ready_again(f"bgp.{node}")
+    tutorial.wait_converged(20)
+    ns.wait_until(lambda: tutorial.moving(0, (0, 1)), 10, "traffic back on the node")
+    figures = stream.stop()
+    print(f"bgp.{node} killed: {figures}")
+    assert all(count <= 5 for count in lost(figures).values()), figures
+
+
+def test_killed_esp_resumes(tutorial, stream):
+    node = tutorial.tunnels[0]["nodeId"]
+    kill(f"esp.{node}")
+    took = ready_again(f"esp.{node}")
+    tutorial.wait_converged(15)
+    time.sleep(1)
+    figures = stream.stop()
+    print(f"esp.{node} ready {took:.2f} s after its kill; {figures}")
+    assert all(way["gap_ms"] <= 1000 for way in figures.values()), figures
+    assert tutorial.status() == ["UP", "UP"]
+
+
+def test_rekeying_loses_nothing(tutorial, stream):
+    """Both kinds of SA, from both sides, in both tunnels."""
+    begin, rounds = time.monotonic(), 0
+    for device in tutorial.devices:
+        device.set_rekey_times(REKEY_INTERVAL)
+    while time.monotonic() - begin < REKEY_SECONDS:
+        for tunnel in tutorial.tunnels:
+            region.twinspan("vpn-tunnel", "rekey", tunnel["id"], "--sa", "CHILD" if rounds % 2 == 0 else "IKE")
+        rounds += 1
+        time.sleep(max(0.0, begin + rounds * REKEY_INTERVAL - time.monotonic()))
+    for device in tutorial.devices:
+        device.set_rekey_times(3600)
+    time.sleep(3)
+    figures = stream.stop()
+    rekeys = [device.rekeys() for device in tutorial.devices]
+    print(f"{rounds} rounds in {REKEY_SECONDS} s; seen by the devices: {rekeys}; {figures}")
+    assert lost(figures) == NOTHING
+    assert all(count["child"] >= rounds // 2 and count["ike"] >= rounds // 2 for count in rekeys), rekeys
+    for device in tutorial.devices:
+        sas = device.swanctl("--list-sas")
+        assert sas.count("ESTABLISHED") == 1 and sas.count("INSTALLED") == 1, sas
+
+
+# ---- walls ----
+def status_of(pid):
+    with open(f"/proc/{pid}/status", encoding="ascii") as text:
+        return dict(line.rstrip("\n").split(":\t", 1) for line in text if ":\t" in line)
+
+
+def test_each_service_is_a_process_with_its_own_rights(tutorial):
+    pids, uids = {}, {}
+    for identity in region.identities():
+        pid = pids[identity] = pid_of(identity)
+        with open(f"/proc/{pid}/comm", encoding="ascii") as comm:
+            assert comm.read().strip() == f"twinspan-{identity.partition('.')[0]}"[:15]
+        status = status_of(pid)
+        uids[identity] = status["Uid"].split()
+        assert status["NoNewPrivs"].strip() == "1", identity
+        if identity.startswith(("esp", "vrouter")):
+            assert int(status["CapBnd"], 16) == int(status["CapEff"], 16) < 0x1FFFFFFFFF, identity
+            continue
+        assert "0" not in uids[identity], identity
+        for caps in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"):
+            assert int(status[caps], 16) == 0, f"{identity} {caps}"
+    assert len(set(pids.values())) == len(pids)
+    unprivileged = [uids[identity][0] for identity in uids if not identity.startswith(("esp", "vrouter"))]
+    assert len(set(unprivileged)) == len(unprivileged)
+
+
+def test_bus_refuses_without_key_and_without_right(tutorial):
+    import bus
+    import zmq
+
+    def refusals(identity):
+        return sum(value for name, value in region.metrics(identity).items() if "refused" in name or "denied" in name)
+
+    keys, endpoints = region.path("keys", "all"), region.path("endpoints")
+    before = refusals("resource")
+    with bus.Bus("ike.node-a", keys, endpoints, keypair=zmq.curve_keypair()) as stranger:
+        table = stranger.replicate("resource", "tunnel_secret")
+        time.sleep(1)
+        assert not table.has_snapshot and not table.rows
+    unknown = refusals("resource")
+    assert unknown > before, "a client without a key is counted"
+    with bus.Bus("route", keys, endpoints, keypair=(bus._key(keys, "route", "public"), bus._key(keys, "route", "secret"))) as reader:
+        table = reader.replicate("resource", "tunnel_secret")
+        ns.wait_until(lambda: table.refused, 3, "a refusal")
+        assert not table.has_snapshot and not table.rows
+    assert refusals("resource") > unknown, "a reader without the right is counted"
+    with bus.Bus("ike.node-a", keys, endpoints,
+                 keypair=(bus._key(keys, "ike.node-a", "public"), bus._key(keys, "ike.node-a", "secret"))) as other_node:
+        table = other_node.replicate("esp.node-b", "sa_usage")
+        ns.wait_until(lambda: table.refused, 3, "a refusal")
