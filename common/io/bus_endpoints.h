@@ -1,0 +1,11 @@
+// The file of TWINSPAN_BUS: which owner is where.
+#ifndef TWINSPAN_IO_BUS_ENDPOINTS_H
+#define TWINSPAN_IO_BUS_ENDPOINTS_H
+
+struct bus_endpoints;
+struct bus_endpoints *bus_endpoints_new(const char *path);
+void bus_endpoints_free(struct bus_endpoints **endpoints);
+// NULL when the file has no line for it. The file is read again when it has changed; a text that was given out stays valid.
+const char *bus_endpoints_find(struct bus_endpoints *endpoints, const char *identity);
+
+#endif
