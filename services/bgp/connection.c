@@ -178,7 +178,8 @@ static void close_with(struct connection *c, const struct bgp_error *error, cons
 {
 	struct bgp_session *session = c->session;
 	send_notification(c, error);
-	if (connection_sibling(c)->state < BGP_OPEN_CONFIRM) {
+	bool collision = error->code == ERROR_CEASE && error->subcode == CEASE_COLLISION;
+	if (!collision && connection_sibling(c)->state < BGP_OPEN_CONFIRM) {
 		char name[ERROR_TEXT];
 		bgp_error_format(error, name);
 		snprintf(session->last_error, sizeof session->last_error, "%s%s", text ? text : "sent ", text ? "" : name);
