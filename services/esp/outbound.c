@@ -1,0 +1,100 @@
+// From vpn0 into a tunnel: inside addresses, longest-prefix match, next-hop group, member by the hash of the flow, its newest
+// SA.
+#include "octets.h"
+#include "worker.h"
+
+static const struct inside_pair *find_customer(const struct inside *inside, uint32_t customer)
+{
+	size_t low = 0, high = inside ? inside->count : 0;
+	while (low < high) {
+		size_t middle = (low + high) / 2;
+		if (inside->at[middle].customer == customer) {
+			return &inside->at[middle];
+		}
+		if (inside->at[middle].customer < customer) {
+			low = middle + 1;
+		} else {
+			high = middle;
+		}
+	}
+	return NULL;
+}
+
+static bool is_cloud_address(const struct inside *inside, uint32_t address)
+{
+	for (size_t i = 0; inside && i < inside->count; i++) {
+		if (inside->at[i].cloud == address) {
+			return true;
+		}
+	}
+	return false;
+}
+
+// The member with the highest weight of (flow, member) among those that can send: when one goes, only its flows move
+// (rendezvous hashing).
+static struct sa *choose(const struct members *members, uint32_t hash)
+{
+	struct sa *best = NULL;
+	uint64_t best_weight = 0;
+	for (size_t i = 0; i < members->tunnel_count; i++) {
+		struct esp_tunnel *tunnel = members->tunnels[i];
+		struct sa *sa = load(tunnel->outbound);
+		if (!sa) {
+			continue;
+		}
+		if (members->tunnel_count == 1) {
+			return sa;
+		}
+		uint64_t weight = (tunnel->seed ^ hash) * 0x9fb21c651e98df25u;
+		weight = (weight ^ weight >> 29) * 0xbf58476d1ce4e5b9u;
+		weight ^= weight >> 32;
+		if (!best || weight > best_weight) {
+			best = sa;
+			best_weight = weight;
+		}
+	}
+	return best;
+}
+
+static struct sa *to_inside(struct esp_worker *worker, struct esp_gateway *gateway, const struct inner *inner)
+{
+	const struct inside_pair *pair = find_customer(load(gateway->inside), raw32(inner->destination));
+	if (!pair || pair->cloud != raw32(inner->source)) {
+		worker_drop(worker, pair ? pair->tunnel : NULL, ESP_DROP_LINK_LOCAL, 1);
+		return NULL;
+	}
+	struct sa *sa = load(pair->tunnel->outbound);
+	if (!sa) {
+		worker_drop(worker, pair->tunnel, ESP_DROP_NO_OUTBOUND_SA, 1);
+	}
+	return sa;
+}
+
+struct sa *outbound_find(struct esp_worker *worker, struct esp_gateway *gateway, const uint8_t *packet,
+                         const struct inner *inner)
+{
+	if (inner->octets == 4 && is_link_local(inner->destination)) {
+		return to_inside(worker, gateway, inner);
+	}
+	if (inner->octets == 4 && is_link_local(inner->source) &&
+	    !is_cloud_address(load(gateway->inside), raw32(inner->source))) {
+		worker_drop(worker, NULL, ESP_DROP_LINK_LOCAL, 1);
+		return NULL;
+	}
+	uint32_t target = fib_lookup(gateway->fib, inner->destination, inner->octets);
+	if (target < TARGET_FIRST) {
+		worker_drop(worker, NULL, target == TARGET_ATTACHMENT ? ESP_DROP_NOT_TUNNEL : ESP_DROP_NO_ROUTE, 1);
+		return NULL;
+	}
+	struct esp_group *group = load(load(worker->esp->targets)->at[target]);
+	const struct members *members = group ? load(group->members) : NULL;
+	if (!members || members->tunnel_count == 0) {
+		worker_drop(worker, NULL, ESP_DROP_NO_MEMBER, 1);
+		return NULL;
+	}
+	struct sa *sa = choose(members, inner_hash(packet, inner, worker->esp->config.hash_seed));
+	if (!sa) {
+		worker_drop(worker, members->tunnels[0], ESP_DROP_NO_OUTBOUND_SA, 1);
+	}
+	return sa;
+}

@@ -1,0 +1,297 @@
+// Security association pairs: their life, the table of inbound SPIs, and which one of a tunnel sends (RFC 7296 §2.8: the newest
+// that the peer is known to have).
+#include <openssl/evp.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "../../common/base/alloc.h"
+#include "../../common/base/secret.h"
+#include "octets.h"
+#include "table.h"
+
+// ---- the table of SPIs ----
+
+static size_t home_of(const struct spi_table *table, uint32_t spi)
+{
+	return (spi * 0x9e3779b1u ^ spi >> 15) & table->mask;
+}
+
+struct sa *sa_find(const struct esp *esp, uint32_t spi)
+{
+	const struct spi_table *table = load(esp->spis);
+	for (size_t i = home_of(table, spi);; i = (i + 1) & table->mask) {
+		struct sa *sa = load(table->at[i]);
+		if (!sa || (sa != esp->tombstone && sa->inbound_spi == spi)) {
+			return sa;
+		}
+	}
+}
+
+static void put(struct spi_table *table, struct sa *sa)
+{
+	size_t i = home_of(table, sa->inbound_spi);
+	while (load(table->at[i])) {
+		i = (i + 1) & table->mask;
+	}
+	publish(table->at[i], sa);
+}
+
+static void spi_insert(struct esp *esp, struct sa *sa)
+{
+	struct spi_table *table = load(esp->spis);
+	if (2 * (esp->spi_used + esp->spi_removed + 1) > table->mask + 1) {
+		size_t size = table->mask + 1;
+		while (size < 4 * (esp->spi_used + 1)) {
+			size *= 2;
+		}
+		struct spi_table *next = allocate(sizeof *next + size * sizeof next->at[0]);
+		next->mask = size - 1;
+		for (size_t i = 0; i <= table->mask; i++) {
+			struct sa *held = load(table->at[i]);
+			if (held && held != esp->tombstone) {
+				put(next, held);
+			}
+		}
+		publish(esp->spis, next);
+		retire(table, free);
+		esp->spi_removed = 0;
+		table = next;
+	}
+	put(table, sa);
+	esp->spi_used++;
+}
+
+static void spi_remove(struct esp *esp, const struct sa *sa)
+{
+	struct spi_table *table = load(esp->spis);
+	for (size_t i = home_of(table, sa->inbound_spi); load(table->at[i]); i = (i + 1) & table->mask) {
+		if (load(table->at[i]) == sa) {
+			publish(table->at[i], esp->tombstone);
+			esp->spi_used--;
+			esp->spi_removed++;
+			return;
+		}
+	}
+}
+
+// ---- one pair ----
+
+static void sa_free(void *object)
+{
+	struct sa *sa = object;
+	cipher_free(&sa->open);
+	cipher_free(&sa->seal);
+	free(load(sa->path));
+	free(sa->out);
+	wipe(sa, sizeof *sa);
+	free(sa);
+}
+
+// What makes it another SA when it changes, as one digest; and the outbound key alone, which names its sequence numbers.
+static void fingerprints(const struct esp_sa_row *row, uint8_t whole[static 32], uint8_t record[static 16])
+{
+	uint8_t digest[EVP_MAX_MD_SIZE];
+	uint32_t head[] = {row->inbound.spi, row->outbound.spi, row->encryption,    row->integrity,
+	                   row->udp,         row->extended,     row->replay_window, 0};
+	EVP_MD_CTX *context = EVP_MD_CTX_new();
+	EVP_DigestInit_ex(context, EVP_sha256(), NULL);
+	EVP_DigestUpdate(context, &row->outbound.spi, sizeof row->outbound.spi);
+	EVP_DigestUpdate(context, row->outbound.encryption.data, row->outbound.encryption.length);
+	EVP_DigestFinal_ex(context, digest, NULL);
+	memcpy(record, digest, 16);
+	EVP_DigestInit_ex(context, EVP_sha256(), NULL);
+	EVP_DigestUpdate(context, head, sizeof head);
+	const struct bytes keys[] = {row->inbound.encryption, row->inbound.integrity, row->outbound.encryption,
+	                             row->outbound.integrity};
+	for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++) {
+		EVP_DigestUpdate(context, keys[i].data, keys[i].length);
+	}
+	EVP_DigestFinal_ex(context, digest, NULL);
+	memcpy(whole, digest, 32);
+	EVP_MD_CTX_free(context);
+	wipe(digest, sizeof digest);
+}
+
+// RFC 4301 §8.1, RFC 3948 §2.1: what is left of the outer MTU for an inner packet.
+static uint16_t inner_mtu(unsigned outer, const struct suite *suite, bool udp)
+{
+	unsigned around = 20u + (udp ? 8u : 0u) + ESP_HEADER + suite->iv + suite->icv;
+	if (outer <= around + suite->align) {
+		return 0;
+	}
+	return (uint16_t)((outer - around) / suite->align * suite->align - 2);
+}
+
+static struct sa *sa_new(struct esp *esp, const struct esp_sa_row *row, const char **why)
+{
+	struct suite suite;
+	if (!suite_of(row->encryption, row->integrity, &suite)) {
+		*why = "encryption and integrity do not go together";
+		return NULL;
+	}
+	if (row->inbound.spi < 256 || row->outbound.spi < 256) {
+		*why = "reserved SPI";
+		return NULL;
+	}
+	struct sa *sa = aligned_alloc(64, (sizeof *sa + 63) / 64 * 64);
+	size_t size = esp->config.workers * sizeof *sa->out;
+	struct sa_out *out = aligned_alloc(_Alignof(struct sa_out), size);
+	if (!sa || !out) {
+		abort();
+	}
+	memset(sa, 0, sizeof *sa);
+	memset(out, 0, size);
+	sa->out = out;
+	sa->suite = suite;
+	sa->inbound_spi = row->inbound.spi;
+	sa->outbound_spi = row->outbound.spi;
+	sa->udp = row->udp;
+	sa->extended = row->extended;
+	sa->mtu = inner_mtu(esp->config.outer_mtu, &suite, row->udp);
+	replay_init(&sa->replay, row->replay_window);
+	sa->open = cipher_new(esp->engine, &suite, &row->inbound, false, row->extended);
+	sa->seal = cipher_new(esp->engine, &suite, &row->outbound, true, row->extended);
+	fingerprints(row, sa->fingerprint, sa->record);
+	if (!sa->open || !sa->seal) {
+		*why = "key length";
+		sa_free(sa);
+		return NULL;
+	}
+	if (sequence_released(&esp->sequences, sa->record)) {
+		esp_synchronize(esp); // a worker may still be taking numbers of an earlier object with this key
+	}
+	if (!sequence_init(&sa->sequence, &esp->sequences, sa->record, row->extended)) {
+		*why = "no record for its sequence numbers";
+		sa_free(sa);
+		return NULL;
+	}
+	return sa;
+}
+
+// ---- of a tunnel ----
+
+static void choose_outbound(struct esp_tunnel *tunnel)
+{
+	struct sa *best = NULL;
+	for (struct sa *sa = tunnel->sas; sa; sa = sa->next) {
+		if (sa->in_use && (!best || sa->generation > best->generation)) {
+			best = sa;
+		}
+	}
+	if (load(tunnel->outbound) != best) {
+		publish(tunnel->outbound, best);
+	}
+}
+
+static void set_path(struct sa *sa, const struct esp_sa_row *row)
+{
+	struct path path = {
+	    .local = raw32(row->local.octets),
+	    .remote = raw32(row->remote.octets),
+	    .local_port = row->udp ? row->local_port : 0,
+	    .remote_port = row->udp ? row->remote_port : 0,
+	};
+	struct path *old = load(sa->path);
+	if (old && memcmp(old, &path, sizeof path) == 0) {
+		return;
+	}
+	struct path *next = allocate(sizeof *next);
+	*next = path;
+	publish(sa->path, next);
+	retire(old, free);
+	atomic_store_explicit(&sa->seen, 0, memory_order_relaxed);
+}
+
+static struct sa *find_of_tunnel(const struct esp_tunnel *tunnel, uint32_t spi)
+{
+	for (struct sa *sa = tunnel ? tunnel->sas : NULL; sa; sa = sa->next) {
+		if (sa->inbound_spi == spi) {
+			return sa;
+		}
+	}
+	return NULL;
+}
+
+static void detach(struct esp *esp, struct sa *sa)
+{
+	struct esp_tunnel *tunnel = sa->tunnel;
+	for (struct sa **at = &tunnel->sas; *at; at = &(*at)->next) {
+		if (*at == sa) {
+			*at = sa->next;
+			break;
+		}
+	}
+	spi_remove(esp, sa);
+	choose_outbound(tunnel);
+	sequence_fini(&sa->sequence, &esp->sequences);
+	esp->sas--;
+	retire(sa, sa_free);
+	tunnel_release(esp, tunnel);
+}
+
+const char *esp_sa_set(struct esp *esp, const struct esp_sa_row *row)
+{
+	const char *why = NULL;
+	if (row->local.length != 4 || row->remote.length != 4) {
+		return "outer addresses are not IPv4";
+	}
+	struct sa *sa = find_of_tunnel(map_find_text(esp->tunnels, row->tunnel), row->inbound.spi);
+	uint8_t whole[32], record[16];
+	fingerprints(row, whole, record);
+	if (sa && memcmp(sa->fingerprint, whole, sizeof whole) != 0) {
+		detach(esp, sa); // another key under the same SPI: nothing of the old one may stay
+		sa = NULL;
+	}
+	if (!sa) {
+		if (sa_find(esp, row->inbound.spi)) {
+			return "SPI belongs to another tunnel";
+		}
+		sa = sa_new(esp, row, &why);
+		if (!sa) {
+			return why;
+		}
+		set_path(sa, row);
+		sa->tunnel = tunnel_hold(esp, row->tunnel);
+		sa->next = sa->tunnel->sas;
+		sa->tunnel->sas = sa;
+		spi_insert(esp, sa);
+		esp->sas++;
+	} else {
+		set_path(sa, row);
+	}
+	sa->generation = row->generation;
+	sa->in_use = row->outbound_in_use;
+	choose_outbound(sa->tunnel);
+	return NULL;
+}
+
+void esp_sa_remove(struct esp *esp, const char *tunnel, uint32_t inbound_spi)
+{
+	struct sa *sa = find_of_tunnel(map_find_text(esp->tunnels, tunnel), inbound_spi);
+	if (sa) {
+		detach(esp, sa);
+	}
+}
+
+size_t esp_sa_count(const struct esp *esp)
+{
+	return esp->sas;
+}
+
+void sa_free_all(struct esp *esp)
+{
+	const struct spi_table *table = load(esp->spis);
+	for (size_t i = 0; i <= table->mask; i++) {
+		struct sa *sa = load(table->at[i]);
+		if (sa && sa != esp->tombstone) {
+			detach(esp, sa);
+		}
+	}
+}
+
+unsigned esp_tunnel_mtu(const struct esp *esp, const char *id)
+{
+	const struct esp_tunnel *tunnel = map_find_text(esp->tunnels, id);
+	const struct sa *sa = tunnel ? load(tunnel->outbound) : NULL;
+	return sa ? sa->mtu : 0;
+}

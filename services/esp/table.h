@@ -1,0 +1,176 @@
+// The dataplane's tables as workers see them. What is _Atomic here is changed while they read; what it points to is never
+// changed after it was published, and freed a grace period after it was replaced. All else of an object is the control
+// thread's.
+#ifndef TWINSPAN_ESP_TABLE_H
+#define TWINSPAN_ESP_TABLE_H
+
+#include <stdatomic.h>
+
+#include "../../common/base/map.h"
+#include "crypto.h"
+#include "esp.h"
+#include "fib.h"
+#include "replay.h"
+#include "sequence.h"
+
+#define load(pointer) atomic_load_explicit(&(pointer), memory_order_acquire)
+#define publish(pointer, value) atomic_store_explicit(&(pointer), value, memory_order_release)
+
+// A counter with one writer: no locked instruction, and a reader on another thread sees whole numbers.
+typedef _Atomic uint64_t counter;
+static inline void count(counter *at, uint64_t n)
+{
+	atomic_store_explicit(at, atomic_load_explicit(at, memory_order_relaxed) + n, memory_order_relaxed);
+}
+static inline uint64_t counted(const counter *at)
+{
+	return atomic_load_explicit(at, memory_order_relaxed);
+}
+
+struct sa;
+struct esp_tunnel;
+
+// A name that only has to be equal or not (a VPN connection): numbers are never given twice.
+struct name {
+	size_t references;
+	uint32_t number;
+	char text[];
+};
+
+// ---- border gateway ----
+struct inside_pair {
+	uint32_t customer, cloud; // network order
+	struct esp_tunnel *tunnel;
+};
+// The inside addresses of a gateway's tunnels.
+struct inside {
+	size_t count;
+	struct inside_pair at[]; // sorted by customer address
+};
+struct esp_gateway {
+	char *id;
+	size_t references; // of tunnels and routes, and 1 while the row is there
+	bool known;
+	_Atomic bool transit;
+	_Atomic(void *) context; // NULL: no vpn0 yet
+	_Atomic(struct inside *) inside;
+	struct fib *fib; // values are target numbers
+};
+
+// ---- tunnel ----
+struct tunnel_config {
+	struct esp_gateway *gateway;
+	struct name *connection;
+	uint32_t connection_number;
+	uint32_t cloud, customer; // inside addresses, network order; 0: none
+	uint16_t mss;
+};
+struct tunnel_counters {
+	_Alignas(64) counter packets_in;
+	counter bytes_in, packets_out, bytes_out, drops;
+};
+struct esp_tunnel {
+	char *id;
+	size_t references;                      // of groups and SAs, and 1 while the row is there
+	uint64_t seed;                          // for choosing among the members of a group
+	_Atomic(struct tunnel_config *) config; // NULL while the row is not there
+	_Atomic(struct sa *) outbound;
+	struct sa *sas;                   // all of the tunnel
+	struct tunnel_counters *counters; // of each worker
+};
+
+// ---- next-hop group ----
+struct members {
+	size_t tunnel_count, connection_count;
+	struct esp_tunnel **tunnels;
+	uint32_t *connections;
+	struct name **names; // of `connections`
+};
+struct esp_group {
+	char *id;
+	size_t references; // of routes, and 1 while the row is there
+	bool known;
+	uint32_t number;
+	_Atomic(struct members *) members; // NULL while the row is not there
+};
+// Groups by number. A route's value in the FIB is a number; a number is given again only after a grace period.
+enum { TARGET_NONE = 0, TARGET_ATTACHMENT = 1, TARGET_FIRST = 2 };
+struct targets {
+	size_t capacity;
+	_Atomic(struct esp_group *) at[];
+};
+
+// ---- security association pair ----
+struct path {
+	uint32_t local, remote; // network order
+	uint16_t local_port, remote_port;
+};
+struct sa_out { // of one worker
+	_Alignas(64) counter packets;
+	counter bytes;
+	uint64_t burst;    // in which `datagram` was opened
+	uint32_t datagram; // index of the one that takes more
+};
+struct sa {
+	struct esp_tunnel *tunnel;
+	struct suite suite;
+	// inbound: written by worker `inbound_spi % workers` only
+	uint32_t inbound_spi;
+	struct cipher *open;
+	counter packets_in, bytes_in;
+	_Atomic instant last_in;
+	_Atomic uint64_t seen; // outer source where it differs: address << 16 | port
+	struct replay replay;
+	// outbound
+	uint32_t outbound_spi;
+	bool udp, extended;
+	struct cipher *seal;
+	struct sequence sequence;
+	uint16_t mtu;       // octets of the longest inner packet
+	struct sa_out *out; // of each worker
+	_Atomic(struct path *) path;
+	// the control thread's
+	struct sa *next; // of the tunnel
+	uint8_t fingerprint[32];
+	uint8_t record[16];
+	uint64_t generation;
+	uint32_t replay_window;
+	bool in_use;
+};
+// Inbound SAs by SPI: open addressing, at most half full.
+struct spi_table {
+	size_t mask;
+	_Atomic(struct sa *) at[];
+};
+
+struct worker_counters {
+	_Alignas(64) counter drops[ESP_DROPS];
+};
+
+struct esp {
+	struct esp_config config;
+	struct crypto_engine *engine;
+	struct sequence_file sequences;
+	struct worker_counters *counters;
+	struct map *gateways, *tunnels, *groups, *connections;
+	uint32_t names;
+	size_t routes;
+	// groups' numbers
+	_Atomic(struct targets *) targets;
+	uint32_t targets_used;
+	uint32_t *free_numbers, *waiting_numbers; // waiting for a grace period
+	size_t free_count, waiting_count, numbers_capacity;
+	// SAs
+	_Atomic(struct spi_table *) spis;
+	struct sa *tombstone; // marks a slot that was used
+	size_t spi_used, spi_removed, sas;
+};
+
+// Frees `object` with `fn` when no worker can see it any more.
+void retire(void *object, void (*fn)(void *object));
+struct esp_tunnel *tunnel_hold(struct esp *esp, const char *id); // finds or makes, and refers to it
+void tunnel_release(struct esp *esp, struct esp_tunnel *tunnel);
+void sa_free_all(struct esp *esp);
+struct sa *sa_find(const struct esp *esp, uint32_t spi);
+
+#endif

@@ -1,0 +1,60 @@
+// What the workers counted, added up for the control thread.
+#include "octets.h"
+#include "table.h"
+
+void esp_each_sa(const struct esp *esp, void (*each)(void *context, const struct esp_sa_usage *usage), void *context)
+{
+	const struct spi_table *table = load(esp->spis);
+	for (size_t i = 0; i <= table->mask; i++) {
+		const struct sa *sa = load(table->at[i]);
+		if (!sa || sa == esp->tombstone) {
+			continue;
+		}
+		uint64_t seen = atomic_load_explicit(&sa->seen, memory_order_relaxed);
+		struct esp_sa_usage usage = {
+		    .tunnel = sa->tunnel->id,
+		    .inbound_spi = sa->inbound_spi,
+		    .bytes_in = counted(&sa->bytes_in),
+		    .packets_in = counted(&sa->packets_in),
+		    .last_in = atomic_load_explicit(&sa->last_in, memory_order_relaxed),
+		    .sequence_out = atomic_load_explicit(&sa->sequence.next, memory_order_relaxed) - 1,
+		    .seen_address = (uint32_t)(seen >> 16),
+		    .seen_port = (uint16_t)seen,
+		};
+		for (unsigned w = 0; w < esp->config.workers; w++) {
+			usage.packets_out += counted(&sa->out[w].packets);
+			usage.bytes_out += counted(&sa->out[w].bytes);
+		}
+		each(context, &usage);
+	}
+}
+
+void esp_each_tunnel(const struct esp *esp, void (*each)(void *context, const struct esp_tunnel_usage *usage), void *context)
+{
+	struct map_cursor cursor = {0};
+	while (map_next(esp->tunnels, &cursor)) {
+		const struct esp_tunnel *tunnel = cursor.value;
+		if (!load(tunnel->config)) {
+			continue;
+		}
+		struct esp_tunnel_usage usage = {.id = tunnel->id};
+		for (unsigned w = 0; w < esp->config.workers; w++) {
+			const struct tunnel_counters *counters = &tunnel->counters[w];
+			usage.packets_in += counted(&counters->packets_in);
+			usage.bytes_in += counted(&counters->bytes_in);
+			usage.packets_out += counted(&counters->packets_out);
+			usage.bytes_out += counted(&counters->bytes_out);
+			usage.drops += counted(&counters->drops);
+		}
+		each(context, &usage);
+	}
+}
+
+uint64_t esp_drops(const struct esp *esp, enum esp_drop reason)
+{
+	uint64_t sum = 0;
+	for (unsigned w = 0; w < esp->config.workers; w++) {
+		sum += counted(&esp->counters[w].drops[reason]);
+	}
+	return sum;
+}
