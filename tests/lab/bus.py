@@ -97,8 +97,7 @@ class OwnTable:
         self.sequence, self.is_complete = 0, False
         self.rows = {}  # key: (scope, value)
         self.pending = {}
-        self.readers = {}  # routing id: (identity, filter)
-        self.applied = {}  # identity: sequence
+        self.streams = {}  # (peer, stream number): _Stream
 
     def put(self, key, message, scope=""):
         value = message if isinstance(message, bytes) else message.SerializeToString()
@@ -129,47 +128,52 @@ class OwnTable:
         with self.bus.lock:
             if not self.is_complete:
                 self.is_complete = True
-                self.bus.call(lambda: [self._send_snapshot(reader) for reader in list(self.readers)])
+                self.bus.call(lambda: [self._send_snapshot(stream) for stream in list(self.streams.values())])
         return sequence
 
     def wait_applied(self, reader, sequence=None, seconds=5):
         """Waits until `reader` has applied `sequence` (the latest by default)."""
         wanted = self.sequence if sequence is None else sequence
         limit = time.monotonic() + seconds
-        while self.applied.get(reader, 0) < wanted:
+        while self.applied(reader) < wanted:
             if time.monotonic() > limit:
-                raise TimeoutError(f"{reader} has applied {self.applied.get(reader, 0)} of {self.name}, not {wanted}")
+                raise TimeoutError(f"{reader} has applied {self.applied(reader)} of {self.name}, not {wanted}")
             time.sleep(0.005)
 
+    def applied(self, reader):
+        """What `reader` has applied: with what was not for its eyes it has nothing to do."""
+        marks = [stream.covered if stream.applied >= stream.sent else stream.applied
+                 for stream in list(self.streams.values()) if stream.identity == reader]
+        return min(marks, default=0)
+
     # ---- on the bus thread ----
-    def _shows(self, scope, reader):
-        identity, wanted = self.readers[reader]
-        node = identity.partition(".")[2]
-        return scope == "" or (scope == wanted if wanted else node in ("", scope))
-
-    def _open(self, reader, identity, wanted):
-        self.readers[reader] = (identity, wanted)
-        self.applied.pop(identity, None)
+    def _open(self, peer, identity, frame):
+        for key, stream in list(self.streams.items()):
+            if stream.identity == identity and stream.filter == frame.filter:
+                del self.streams[key]  # a newer one takes its place
+        stream = self.streams[peer, frame.stream] = _Stream(peer, frame.stream, identity, frame.filter)
         if self.is_complete:
-            self._send_snapshot(reader)
+            self._send_snapshot(stream)
 
-    def _send_snapshot(self, reader):
-        rows = [bus_pb2.BusRow(key=key, value=value) for key, (scope, value) in self.rows.items() if self._shows(scope, reader)]
-        self._send(reader, rows, self.sequence, 0, True)
+    def _send_snapshot(self, stream):
+        rows = [bus_pb2.BusRow(key=key, value=value) for key, (scope, value) in self.rows.items() if stream.shows(scope)]
+        self._send(stream, rows, self.sequence, True)
 
     def _send_change(self, change, before, sequence):
         if not self.is_complete:
             return
-        for reader in list(self.readers):
+        for stream in list(self.streams.values()):
             rows = []
             for key, row in change.items():
-                if row is not None and self._shows(row[0], reader):
+                if row is not None and stream.shows(row[0]):
                     rows.append(bus_pb2.BusRow(key=key, value=row[1]))
-                elif key in before and self._shows(before[key][0], reader):
+                elif key in before and stream.shows(before[key][0]):
                     rows.append(bus_pb2.BusRow(key=key, removed=True))
-            self._send(reader, rows, sequence, sequence - 1, False)
+            if rows and sequence > stream.sent:
+                self._send(stream, rows, sequence, False)
+            stream.covered = max(stream.covered, sequence)
 
-    def _send(self, reader, rows, sequence, previous, snapshot):
+    def _send(self, stream, rows, sequence, snapshot):
         parts, size = [[]], 0
         for row in rows:
             if size > BATCH:
@@ -178,9 +182,22 @@ class OwnTable:
             parts[-1].append(row)
             size += len(row.key) + len(row.value) + 16
         for i, part in enumerate(parts):
-            batch = bus_pb2.BusBatch(table=self.name, epoch=self.bus.epoch, sequence=sequence, previous=previous, snapshot=snapshot,
-                                     first=i == 0, last=i == len(parts) - 1, rows=part)
-            self.bus.send_to(reader, bus_pb2.BusFrame(batch=batch))
+            batch = bus_pb2.BusBatch(table=self.name, epoch=self.bus.epoch, sequence=sequence, previous=0 if snapshot else stream.sent,
+                                     snapshot=snapshot, first=i == 0, last=i == len(parts) - 1, rows=part, stream=stream.number, part=i)
+            self.bus.send_to(stream.peer, bus_pb2.BusFrame(batch=batch))
+        stream.sent = stream.covered = sequence
+
+
+class _Stream:
+    """One reader's stream of a table: what was sent, what it has applied."""
+
+    def __init__(self, peer, number, identity, wanted):
+        self.peer, self.number, self.identity, self.filter = peer, number, identity, wanted
+        self.sent, self.covered, self.applied = 1 << 63, 0, 0
+
+    def shows(self, scope):
+        node = self.identity.partition(".")[2]
+        return scope == "" or (scope == self.filter if self.filter else node in ("", scope))
 
 
 class Replica:
@@ -190,7 +207,7 @@ class Replica:
         self.bus, self.owner, self.name, self.message, self.filter = bus, owner, name, message, wanted
         self.rows, self.epoch, self.sequence = {}, 0, 0
         self.has_snapshot, self.refused, self.batches = False, "", 0
-        self._parts = []
+        self._parts, self.stream = [], 0
 
     def wait(self, condition=None, seconds=5, what=""):
         """Waits for the first snapshot, and until condition(rows) holds; returns its value."""
@@ -208,10 +225,14 @@ class Replica:
     # ---- on the bus thread ----
     def _open(self):
         self._parts = []
-        frame = bus_pb2.BusOpen(table=self.name, filter=self.filter, epoch=self.epoch, sequence=self.sequence)
+        self.stream = secrets.randbits(62)
+        frame = bus_pb2.BusOpen(table=self.name, filter=self.filter, epoch=self.epoch, sequence=self.sequence, stream=self.stream)
         self.bus.send_owner(self.owner, bus_pb2.BusFrame(open=frame))
 
     def _batch(self, batch):
+        if batch.epoch == self.epoch and batch.sequence <= self.sequence:
+            self._applied()
+            return
         if batch.first:
             self._parts = []
         self._parts.append(batch)
@@ -231,12 +252,15 @@ class Replica:
                         self.rows[_text(row.key)] = self.message.FromString(row.value) if self.message else row.value
             self.epoch, self.sequence, self.has_snapshot = batch.epoch, batch.sequence, True
             self.batches += 1
-        applied = bus_pb2.BusApplied(table=self.name, epoch=batch.epoch, sequence=batch.sequence)
+        self._applied()
+
+    def _applied(self):
+        applied = bus_pb2.BusApplied(table=self.name, epoch=self.epoch, sequence=self.sequence, stream=self.stream)
         self.bus.send_owner(self.owner, bus_pb2.BusFrame(applied=applied))
 
 
 class Bus:
-    """One identity on the bus. `secret`, `public`: other keys than the identity's own, to be refused with."""
+    """One identity on the bus. `keypair` (public, secret): another one than the identity's own; with it nothing is owned."""
 
     def __init__(self, identity, keys, endpoints, keypair=None):
         self.identity, self.keys = identity, keys
@@ -353,10 +377,11 @@ class Bus:
         except zmq.ZMQError:
             self._forget(reader)
 
-    def _forget(self, reader):
+    def _forget(self, peer):
         for table in self.tables.values():
-            table.readers.pop(reader, None)
-        self.peers.pop(reader, None)
+            for key in [key for key in table.streams if key[0] == peer]:
+                del table.streams[key]
+        self.peers.pop(peer, None)
 
     def _turn(self):
         beat = 0.0
@@ -402,30 +427,41 @@ class Bus:
         parts = self.router.recv_multipart(copy=False)
         reader, identity = parts[0].bytes, parts[-1].get("User-Id")
         frame = bus_pb2.BusFrame.FromString(parts[-1].bytes)
+        if reader not in self.peers:
+            self.send_to(reader, bus_pb2.BusFrame(heartbeat=bus_pb2.BusHeartbeat(epoch=self.epoch, interval_ms=int(HEARTBEAT * 1000))))
         self.peers[reader] = identity
         kind = frame.WhichOneof("kind")
         if kind == "open":
             table = self.tables.get(frame.open.table)
             if table:
-                table._open(reader, identity, frame.open.filter)
+                table._open(reader, identity, frame.open)
             else:
-                self.send_to(reader, bus_pb2.BusFrame(refused=bus_pb2.BusRefused(table=frame.open.table, reason="no such table")))
+                self._refuse(reader, frame.open, "not owned")
         elif kind == "applied":
             table = self.tables.get(frame.applied.table)
-            if table and frame.applied.epoch == self.epoch:
-                table.applied[identity] = frame.applied.sequence
+            stream = table.streams.get((reader, frame.applied.stream)) if table else None
+            if not stream:
+                self._refuse(reader, frame.applied, "unknown stream")
+            elif frame.applied.epoch == self.epoch:
+                stream.applied = max(stream.applied, frame.applied.sequence)
+
+    def _refuse(self, reader, frame, reason):
+        self.send_to(reader, bus_pb2.BusFrame(refused=bus_pb2.BusRefused(table=frame.table, stream=frame.stream, reason=reason)))
 
     def _hear(self, owner, frame):
         self.heard[owner] = time.monotonic()
         kind = frame.WhichOneof("kind")
-        if kind == "batch":
-            for replica in self.replicas:
-                if replica.owner == owner and replica.name == frame.batch.table:
-                    replica._batch(frame.batch)
-        elif kind == "refused":
-            for replica in self.replicas:
-                if replica.owner == owner and replica.name == frame.refused.table:
-                    replica.refused = frame.refused.reason or "refused"
+        replica = None
+        if kind in ("batch", "refused"):
+            stream = getattr(frame, kind).stream
+            replica = next((one for one in self.replicas if one.owner == owner and one.stream == stream), None)
+        if kind == "batch" and replica:
+            replica._batch(frame.batch)
+        elif kind == "refused" and replica:
+            if frame.refused.reason == "unknown stream":
+                replica._open()
+            else:
+                replica.refused = frame.refused.reason or "refused"
         elif kind == "heartbeat":
             for replica in self.replicas:
                 if replica.owner == owner and replica.epoch not in (0, frame.heartbeat.epoch):
