@@ -85,7 +85,8 @@ static void publish(struct route *r, struct group *group)
 		}
 		if (group->alive > 0 && group->candidates[i].tier == group->tier && tunnel_alive(t)) {
 			members[count++] = (struct route_member){t->object.id, t->connection->object.id, t->node->object.id};
-			content = digest_text(digest_text(content, t->object.id), t->node->object.id);
+			content = digest_text(digest_text(content, t->object.id), t->connection->object.id);
+			content = digest_text(content, t->node->object.id);
 		}
 	}
 	if (content != group->content) {

@@ -90,11 +90,11 @@ void route_remember(struct route *r, const char *key, uint64_t state, uint64_t s
 	struct memory *memory = allocate(sizeof *memory);
 	*memory = (struct memory){state, since};
 	free(map_insert_text(r->remembered, key, memory));
-	char gateway_id[ROUTE_ID_TEXT], prefix[PREFIX_TEXT];
-	if (order == 0 || sscanf(key, "%63[^/]/PROPAGATED/%49[0-9a-f.:]/", gateway_id, prefix) != 2) {
+	char gateway_id[ROUTE_ID_TEXT], address[ADDRESS_TEXT], length[4]; // key: gateway/PROPAGATED/address/length/tunnel
+	if (order == 0 || sscanf(key, "%63[^/]/PROPAGATED/%45[0-9a-f.:]/%3[0-9]/", gateway_id, address, length) != 3) {
 		return;
 	}
-	char *place = format_text("%s/%s", gateway_id, prefix);
+	char *place = format_text("%s/%s/%s", gateway_id, address, length);
 	uint64_t *value = allocate(sizeof *value);
 	*value = order;
 	free(map_insert_text(r->remembered_orders, place, value));

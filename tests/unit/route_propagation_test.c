@@ -1,0 +1,244 @@
+// Propagation both ways: what attachments bring into a border gateway (ALL, SUBNETS, NONE; overlaps), what is advertised to
+// customers, and what VPC route tables take over.
+#include "route_region.h"
+
+static void vpc_table(struct region *region, const char *id, const char *vpc_id, const char *static_destination,
+                      const char *range_text, const char *second_gateway)
+{
+	struct prefix range = range_text ? prefix(range_text) : (struct prefix){0};
+	struct route_vpc_static statics[] = {{static_destination ? prefix(static_destination) : (struct prefix){0}, "bgw"}};
+	struct route_vpc_propagation propagations[] = {{"bgw", &range, 1}, {second_gateway, &range, 1}};
+	region_step(region,
+	            (struct route_event){.kind = ROUTE_VPC_TABLE,
+	                                 .id = id,
+	                                 .vpc_table = {.vpc_id = vpc_id,
+	                                               .statics = statics,
+	                                               .static_count = static_destination ? 1 : 0,
+	                                               .propagations = propagations,
+	                                               .propagation_count = range_text ? second_gateway ? 2u : 1u : 0}});
+}
+
+static void test_subnets_come_and_go(void **state)
+{
+	(void)state;
+	struct region region = region_of_tutorial();
+	assert_row(&region, ROUTE_TABLE_EFFECTIVE, "bgw/10.0.1.0/24", "att");
+	subnet(&region, "sub-2", "vpc", "10.0.2.0/24");
+	assert_row(&region, ROUTE_TABLE_EFFECTIVE, "bgw/10.0.2.0/24", "att");
+	assert_row(&region, ROUTE_TABLE_ADVERTISED, "vpn/10.0.2.0/24", "0 ASes");
+	drop(&region, ROUTE_SUBNET, "sub-2");
+	assert_no_row(&region, ROUTE_TABLE_EFFECTIVE, "bgw/10.0.2.0/24");
+	assert_no_row(&region, ROUTE_TABLE_ADVERTISED, "vpn/10.0.2.0/24");
+	assert_no_row(&region, ROUTE_TABLE_EFFECTIVE, "bgw/10.0.0.0/16"); // a VPC's range is not a route; its subnets are
+	region_free(&region);
+}
+
+static void test_chosen_subnets_and_none(void **state)
+{
+	(void)state;
+	static const char *const chosen[] = {"sub-2"};
+	struct region region = region_of_tutorial();
+	subnet(&region, "sub-2", "vpc", "10.0.2.0/24");
+	struct route_event event = {.kind = ROUTE_ATTACHMENT,
+	                            .id = "att",
+	                            .attachment = {.gateway_id = "bgw",
+	                                           .vpc_id = "vpc",
+	                                           .propagation = ROUTE_PROPAGATE_SUBNETS,
+	                                           .subnet_ids = chosen,
+	                                           .subnet_count = 1,
+	                                           .order = 1}};
+	region_step(&region, event);
+	assert_no_row(&region, ROUTE_TABLE_EFFECTIVE, "bgw/10.0.1.0/24");
+	assert_row(&region, ROUTE_TABLE_EFFECTIVE, "bgw/10.0.2.0/24", "att");
+	event.attachment.propagation = ROUTE_PROPAGATE_NONE;
+	region_step(&region, event);
+	assert_no_row(&region, ROUTE_TABLE_EFFECTIVE, "bgw/10.0.2.0/24");
+	region_free(&region);
+}
+
+static void test_overlap(void **state)
+{
+	(void)state;
+	static const char *const others[] = {"10.0.1.0/24", "10.0.1.128/25", "10.0.0.0/16"}; // equal, inside, around
+	for (size_t i = 0; i < 3; i++) {
+		struct region region = region_of_tutorial();
+		char key[64], shown_key[64];
+		snprintf(key, sizeof key, "bgw/%s", others[i]);
+		snprintf(shown_key, sizeof shown_key, "bgw/PROPAGATED/%s/att-2", others[i]);
+		vpc(&region, "vpc-2", "10.0.0.0/16");
+		attachment(&region, "att-2", "bgw", "vpc-2", 2);
+		subnet(&region, "sub-2", "vpc-2", others[i]);
+		assert_row(&region, ROUTE_TABLE_EFFECTIVE, "bgw/10.0.1.0/24", "att");
+		assert_string_not_equal(row(&region, ROUTE_TABLE_EFFECTIVE, key), "att-2");
+		assert_row(&region, ROUTE_TABLE_SHOWN, shown_key,
+		           "PROPAGATED att-2 0 [] overlaps 10.0.1.0/24 of vpc, which was propagated first");
+		drop(&region, ROUTE_ATTACHMENT, "att");
+		assert_row(&region, ROUTE_TABLE_EFFECTIVE, key, "att-2");
+		attachment(&region, "att", "bgw", "vpc", 3); // attached again: now it is the later one
+		assert_row(&region, ROUTE_TABLE_EFFECTIVE, key, "att-2");
+		region_free(&region);
+	}
+}
+
+static void test_no_overlap_beside_or_in_one_vpc(void **state)
+{
+	(void)state;
+	struct region region = region_of_tutorial();
+	vpc(&region, "vpc-2", "10.0.0.0/16");
+	attachment(&region, "att-2", "bgw", "vpc-2", 2);
+	subnet(&region, "sub-2", "vpc-2", "10.0.2.0/24"); // neighbours do not overlap
+	assert_row(&region, ROUTE_TABLE_EFFECTIVE, "bgw/10.0.2.0/24", "att-2");
+	gateway(&region, "bgw-2", false);
+	attachment(&region, "att-3", "bgw-2", "vpc-2", 3); // nor does another border gateway matter
+	subnet(&region, "sub-3", "vpc-2", "10.0.1.0/24");
+	assert_row(&region, ROUTE_TABLE_EFFECTIVE, "bgw-2/10.0.1.0/24", "att-3");
+	assert_row(&region, ROUTE_TABLE_EFFECTIVE, "bgw/10.0.1.0/24", "att");
+	region_free(&region);
+}
+
+static void test_advertised_never_back(void **state)
+{
+	(void)state;
+	struct region region = region_of_tutorial();
+	connection(&region, "vpn-2", "bgw", true);
+	connection(&region, "vpn-3", "bgw", false);
+	learn(&region, "tun-a", "192.168.0.0/16", 2);
+	assert_row(&region, ROUTE_TABLE_ADVERTISED, "vpn/10.0.1.0/24", "0 ASes");
+	assert_row(&region, ROUTE_TABLE_ADVERTISED, "vpn-2/10.0.1.0/24", "0 ASes");
+	assert_no_row(&region, ROUTE_TABLE_ADVERTISED, "vpn-3/10.0.1.0/24"); // it has no session
+	assert_no_row(&region, ROUTE_TABLE_ADVERTISED, "vpn-2/192.168.0.0/16");
+	gateway(&region, "bgw", true);
+	assert_row(&region, ROUTE_TABLE_ADVERTISED, "vpn-2/192.168.0.0/16", "2 ASes");
+	assert_no_row(&region, ROUTE_TABLE_ADVERTISED, "vpn/192.168.0.0/16");
+	// Equally good through both: back to neither.
+	tunnel(&region, "tun-c", "vpn-2", "node-a");
+	tunnel_is(&region, "tun-c", true);
+	learn(&region, "tun-c", "192.168.0.0/16", 2);
+	assert_no_row(&region, ROUTE_TABLE_ADVERTISED, "vpn/192.168.0.0/16");
+	assert_no_row(&region, ROUTE_TABLE_ADVERTISED, "vpn-2/192.168.0.0/16");
+	gateway(&region, "bgw", false);
+	tunnel_is(&region, "tun-a", false);
+	assert_no_row(&region, ROUTE_TABLE_ADVERTISED, "vpn/192.168.0.0/16");
+	connection(&region, "vpn", "bgw", false);
+	assert_no_row(&region, ROUTE_TABLE_ADVERTISED, "vpn/10.0.1.0/24");
+	region_free(&region);
+}
+
+static void test_vpc_table(void **state)
+{
+	(void)state;
+	struct region region = region_of_tutorial();
+	learn(&region, "tun-a", "192.168.0.0/16", 1);
+	vpc_table(&region, "rtb", "vpc", "172.16.0.0/12", "0.0.0.0/0", NULL);
+	assert_row(&region, ROUTE_TABLE_VPC, "rtb/10.0.0.0/16/LOCAL/", " EFFECTIVE");
+	assert_row(&region, ROUTE_TABLE_VPC, "rtb/172.16.0.0/12/STATIC/bgw", "att EFFECTIVE");
+	assert_row(&region, ROUTE_TABLE_VPC, "rtb/192.168.0.0/16/PROPAGATED/bgw", "att EFFECTIVE");
+	assert_no_row(&region, ROUTE_TABLE_VPC, "rtb/10.0.1.0/24/PROPAGATED/bgw"); // comes from the VPC itself
+	tunnel_is(&region, "tun-a", false);
+	assert_no_row(&region, ROUTE_TABLE_VPC, "rtb/192.168.0.0/16/PROPAGATED/bgw");
+	tunnel_is(&region, "tun-a", true);
+	drop(&region, ROUTE_ATTACHMENT, "att"); // takes the propagation relation with it
+	assert_no_row(&region, ROUTE_TABLE_VPC, "rtb/192.168.0.0/16/PROPAGATED/bgw");
+	assert_row(&region, ROUTE_TABLE_VPC, "rtb/172.16.0.0/12/STATIC/bgw", " the VPC has no attachment to bgw");
+	assert_row(&region, ROUTE_TABLE_VPC, "rtb/10.0.0.0/16/LOCAL/", " EFFECTIVE");
+	drop(&region, ROUTE_VPC_TABLE, "rtb");
+	assert_int_equal(map_count(region.rows[ROUTE_TABLE_VPC]), 0);
+	region_free(&region);
+}
+
+static void test_ranges(void **state)
+{
+	(void)state;
+	static const struct {
+		const char *range, *destination;
+		bool inside;
+	} cases[] = {
+	    {"0.0.0.0/0", "0.0.0.0/0", true},
+	    {"0.0.0.0/0", "192.168.0.0/16", true},
+	    {"192.168.0.0/16", "192.168.0.0/16", true},
+	    {"192.168.0.0/16", "192.168.255.255/32", true},
+	    {"192.168.0.0/16", "192.169.0.0/24", false},
+	    {"192.168.0.0/16", "192.167.255.0/24", false},
+	    {"192.168.0.0/16", "192.168.0.0/15", false},
+	    {"192.168.0.0/16", "0.0.0.0/0", false},
+	    {"0.0.0.0/0", "fd00::/8", false},
+	};
+	for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+		struct region region = region_of_tutorial();
+		char key[96];
+		snprintf(key, sizeof key, "rtb/%s/PROPAGATED/bgw", cases[i].destination);
+		vpc_table(&region, "rtb", "vpc", NULL, cases[i].range, NULL);
+		learn(&region, "tun-a", cases[i].destination, 1);
+		assert_row(&region, ROUTE_TABLE_VPC, key, cases[i].inside ? "att EFFECTIVE" : "(none)");
+		vpc_table(&region, "rtb", "vpc", NULL, NULL, NULL); // no propagation at all
+		assert_no_row(&region, ROUTE_TABLE_VPC, key);
+		region_free(&region);
+	}
+}
+
+static void test_vpc_preference(void **state)
+{
+	(void)state;
+	struct region region = region_of_tutorial();
+	learn(&region, "tun-a", "192.168.0.0/16", 1);
+	learn(&region, "tun-a", "10.0.7.0/24", 1);
+	vpc_table(&region, "rtb", "vpc", "192.168.0.0/16", "0.0.0.0/0", NULL);
+	assert_row(&region, ROUTE_TABLE_VPC, "rtb/192.168.0.0/16/STATIC/bgw", "att EFFECTIVE");
+	assert_row(&region, ROUTE_TABLE_VPC, "rtb/192.168.0.0/16/PROPAGATED/bgw", "att the STATIC route to bgw is preferred");
+	assert_row(&region, ROUTE_TABLE_VPC, "rtb/10.0.7.0/24/PROPAGATED/bgw",
+	           "att inside 10.0.0.0/16 of the VPC itself, where the local route is always first");
+	region_free(&region);
+}
+
+static void test_two_gateways(void **state)
+{
+	(void)state;
+	struct region region = region_of_tutorial();
+	gateway(&region, "bgw-2", false);
+	attachment(&region, "att-2", "bgw-2", "vpc", 2);
+	connection(&region, "vpn-2", "bgw-2", true);
+	tunnel(&region, "tun-c", "vpn-2", "node-a");
+	tunnel_is(&region, "tun-c", true);
+	vpc_table(&region, "rtb", "vpc", NULL, "0.0.0.0/0", "bgw-2");
+	learn(&region, "tun-c", "192.168.0.0/16", 1);
+	assert_row(&region, ROUTE_TABLE_VPC, "rtb/192.168.0.0/16/PROPAGATED/bgw-2", "att-2 EFFECTIVE");
+	learn(&region, "tun-a", "192.168.0.0/16", 1); // the same through both: the older attachment
+	assert_row(&region, ROUTE_TABLE_VPC, "rtb/192.168.0.0/16/PROPAGATED/bgw", "att EFFECTIVE");
+	assert_row(&region, ROUTE_TABLE_VPC, "rtb/192.168.0.0/16/PROPAGATED/bgw-2",
+	           "att-2 the PROPAGATED route to bgw is preferred");
+	tunnel_is(&region, "tun-a", false);
+	assert_row(&region, ROUTE_TABLE_VPC, "rtb/192.168.0.0/16/PROPAGATED/bgw-2", "att-2 EFFECTIVE");
+	region_free(&region);
+}
+
+static void test_other_vpc_behind_the_gateway(void **state)
+{
+	(void)state;
+	struct region region = region_of_tutorial();
+	vpc(&region, "vpc-2", "10.9.0.0/16");
+	subnet(&region, "sub-2", "vpc-2", "10.9.1.0/24");
+	attachment(&region, "att-2", "bgw", "vpc-2", 2);
+	vpc_table(&region, "rtb", "vpc", NULL, "0.0.0.0/0", NULL);
+	vpc_table(&region, "rtb-2", "vpc-2", NULL, "0.0.0.0/0", NULL);
+	assert_row(&region, ROUTE_TABLE_VPC, "rtb/10.9.1.0/24/PROPAGATED/bgw", "att EFFECTIVE");
+	assert_row(&region, ROUTE_TABLE_VPC, "rtb-2/10.0.1.0/24/PROPAGATED/bgw", "att-2 EFFECTIVE");
+	assert_no_row(&region, ROUTE_TABLE_VPC, "rtb-2/10.9.1.0/24/PROPAGATED/bgw");
+	region_free(&region);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test(test_subnets_come_and_go),
+	    cmocka_unit_test(test_chosen_subnets_and_none),
+	    cmocka_unit_test(test_overlap),
+	    cmocka_unit_test(test_no_overlap_beside_or_in_one_vpc),
+	    cmocka_unit_test(test_advertised_never_back),
+	    cmocka_unit_test(test_vpc_table),
+	    cmocka_unit_test(test_ranges),
+	    cmocka_unit_test(test_vpc_preference),
+	    cmocka_unit_test(test_two_gateways),
+	    cmocka_unit_test(test_other_vpc_behind_the_gateway),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
