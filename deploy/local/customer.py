@@ -118,7 +118,7 @@ protocol bgp idc_router {{
         for name in ("charon.pid", "charon.vici"):
             if os.path.exists(f"{self.private_run}/{name}"):
                 os.unlink(f"{self.private_run}/{name}")
-        if os.path.ismount("/"):
+        if ns.root_is_a_mount():
             command = ["unshare", "--mount", "sh", "-c", f"mount --bind {self.private_run} /run && exec {CHARON}"]
             seen_at = "/run"
         else:

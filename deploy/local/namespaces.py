@@ -83,6 +83,12 @@ def cable(first, second, mtu=1500):
     ip(netns_b, "link set", name_b, "up")
 
 
+def root_is_a_mount():
+    """False in a plain chroot, where a process can't keep its mounts to itself."""
+    with open("/proc/self/mountinfo", encoding="ascii") as mounts:
+        return any(line.split()[4] == "/" for line in mounts)
+
+
 # ---- settings of a namespace ----
 _libc = ctypes.CDLL(None, use_errno=True)
 _SYS_FSOPEN, _SYS_FSCONFIG, _SYS_FSMOUNT = 430, 431, 432  # the same on every architecture

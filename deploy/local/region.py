@@ -182,9 +182,12 @@ def privileges(identity):
             "--bounding-set=-all"]
 
 
-def secret_file(identity, name, octets=32):
-    """A random key of its own for a service, as hexadecimal text."""
-    return write(f"secret/{identity}/{name}", secrets.token_hex(octets) + "\n", UIDS.get(identity, 0), 0o400)
+def secret_file(identity, name):
+    """A key of its own for a service: 32 random octets, the last of them no newline (a reader drops one)."""
+    target = write(f"secret/{identity}/{name}", "", UIDS.get(identity, 0), 0o400)
+    with open(target, "wb") as out:
+        out.write(secrets.token_bytes(31) + b"\1")
+    return target
 
 
 def settings_of(identity):
