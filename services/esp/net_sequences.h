@@ -1,0 +1,14 @@
+// The file of reserved sequence numbers (TWINSPAN_STATE/sequences), mapped: what a worker writes there is the kernel's at once,
+// so a killed process leaves it right. It is meant to outlive the process, not the machine: with the node its security
+// associations end too.
+#ifndef TWINSPAN_ESP_NET_SEQUENCES_H
+#define TWINSPAN_ESP_NET_SEQUENCES_H
+
+#include "esp.h"
+
+enum { SEQUENCE_RECORDS = 1 << 16 };
+
+// NULL with errno. The file is made when it is not there; one of another size is refused (EINVAL).
+struct esp_sequence_record *sequences_map(const char *folder);
+
+#endif
