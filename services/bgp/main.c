@@ -1,0 +1,118 @@
+// bgp: the BGP sessions of one gateway node. Reads its settings, makes the parts, and turns the loop. It needs no privilege:
+// its sockets come from esp, and everything it knows from the bus.
+#include <stdlib.h>
+
+#include "common/base/alloc.h"
+#include "common/base/secret.h"
+#include "common/io/config.h"
+#include "common/io/entropy.h"
+#include "common/io/log.h"
+#include "shell.h"
+
+#define LATE MILLISECONDS(200)
+
+static void write_note(const struct service *service, const struct bgp_action *action)
+{
+	log_limited(LOG_INFO, "session", "tunnel", bgp_session_id(action->session), "what",
+	            (const char *)service->actions.octets + action->offset, NULL);
+}
+
+static void carry_out(struct service *service)
+{
+	for (size_t i = 0; i < service->actions.count; i++) {
+		const struct bgp_action *action = &service->actions.list[i];
+		switch (action->kind) {
+		case BGP_ACTION_CONNECT:
+			tcp_connect(service->tcp, bgp_bus_peering(service->bus, action->session), action->transport);
+			break;
+		case BGP_ACTION_SEND:
+			tcp_send(service->tcp, action->transport,
+			         (struct bytes){service->actions.octets + action->offset, action->length});
+			break;
+		case BGP_ACTION_CLOSE:
+			tcp_close(service->tcp, action->transport);
+			break;
+		case BGP_ACTION_NOTE:
+			write_note(service, action);
+			break;
+		case BGP_ACTION_CHANGED:
+		case BGP_ACTION_REMOVED:
+			break; // rows
+		}
+	}
+}
+
+// Rows first: they are what somebody waits for.
+void service_step(struct service *service, const struct bgp_event *event)
+{
+	struct bgp_event next = *event;
+	do {
+		bgp_step(service->bgp, &next, now(), &service->actions);
+		bgp_bus_publish(service->bus, &service->actions);
+		carry_out(service);
+		bgp_actions_clear(&service->actions);
+	} while (tcp_next_event(service->tcp, &next));
+	deadline_arm(&service->deadline, bgp_deadline(service->bgp));
+}
+
+static void time_is_up(void *context)
+{
+	struct service *service = context;
+	// A hold timer is about the peer's silence, not about ours: what has arrived meanwhile counts.
+	if (now() - bgp_deadline(service->bgp) > LATE) {
+		tcp_read_all(service->tcp);
+	}
+	service_step(service, &(struct bgp_event){.kind = BGP_EVENT_TIME});
+}
+
+static void gather_metrics(void *context)
+{
+	struct service *service = context;
+	for (enum bgp_counter counter = 0; counter < BGP_COUNTERS; counter++) {
+		char *name = format_text("twinspan_bgp_%s_total", bgp_counter_name(counter));
+		struct metric *shown = metric(METRIC_COUNTER, name, NULL, "See services/bgp/README.md");
+		metric_add(shown, bgp_count(service->bgp, counter) - metric_value(shown));
+		free(name);
+	}
+	size_t established, sessions = bgp_bus_sessions(service->bus, &established);
+	metric_set(metric(METRIC_GAUGE, "twinspan_bgp_sessions", NULL, "BGP sessions of this node"), (double)sessions);
+	metric_set(metric(METRIC_GAUGE, "twinspan_bgp_sessions_established", NULL, "BGP sessions that are Established"),
+	           (double)established);
+}
+
+int main(void)
+{
+	const char *node = config_text("TWINSPAN_NODE", NULL);
+	const char *sockets_path = config_text("TWINSPAN_SOCKETS", NULL);
+	int64_t maximum_prefixes = config_number("TWINSPAN_BGP_MAXIMUM_PREFIXES", 300, 0, UINT32_MAX);
+	log_init("bgp", node);
+
+	struct service service = {.loop = loop_new()};
+	service.health = health_new(service.loop);
+	uint8_t seed[32];
+	entropy_fill(seed, sizeof seed);
+	service.bgp = bgp_new(seed);
+	wipe(seed, sizeof seed);
+	deadline_init(&service.deadline, service.loop, time_is_up, &service);
+	health_before_metrics(service.health, gather_metrics, &service);
+
+	char *identity = format_text("bgp.%s", node);
+	struct bus *bus = bus_new(service.loop, service.health, identity);
+	service.tcp = tcp_new(&service, service.loop, sockets_path);
+	service.bus = bgp_bus_new(&service, bus, node, (uint32_t)maximum_prefixes);
+	config_done();
+	log_event(LOG_INFO, "started", NULL);
+
+	int result = loop_run(service.loop);
+
+	deadline_disarm(&service.deadline);
+	tcp_free(&service.tcp);
+	bgp_bus_free(&service.bus);
+	bus_free(&bus);
+	bgp_actions_fini(&service.actions);
+	bgp_free(&service.bgp);
+	health_free(&service.health);
+	loop_free(&service.loop);
+	free(identity);
+	return result;
+}

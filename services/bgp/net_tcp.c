@@ -1,0 +1,532 @@
+// The TCP connections of the sessions. Their sockets are made by esp in the border gateways' namespaces and handed over
+// (common/io/handover.h): a listener for each border gateway that has sessions, and a socket for each connection that we open.
+//
+// A connection is closed in two steps, so that a NOTIFICATION before it is read and not overtaken by a reset: our side is shut
+// down, what still comes is read away for a moment, and then the descriptor goes.
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "common/base/alloc.h"
+#include "common/base/map.h"
+#include "common/io/handover.h"
+#include "common/io/log.h"
+#include "shell.h"
+
+enum { BGP_PORT = 179, READ_SIZE = 1 << 16, READS_AT_ONCE = 8, USER_TIMEOUT_MS = 30000 };
+#define RETRY_LISTEN MILLISECONDS(200)
+#define LINGER SECONDS(1)
+
+struct transport {
+	struct tcp *tcp;
+	uint32_t number;
+	struct bgp_session *session;
+	int fd; // -1 until esp has handed it over
+	struct address remote;
+	bool connecting;
+	bool closing; // the core has forgotten it
+	struct deadline linger;
+	uint8_t *output; // what the kernel has not taken
+	size_t output_start, output_length, output_capacity;
+	size_t sent;        // taken, and not reported
+	const char *broken; // sending failed, not reported
+	bool listed;        // in tcp.reports
+	struct transport *next_report;
+};
+
+struct listener {
+	struct tcp *tcp;
+	char *gateway;
+	unsigned holders;
+	int fd;
+	struct deadline retry;
+};
+
+struct tcp {
+	struct service *service;
+	struct loop *loop;
+	struct handover *handover;
+	struct map *transports;    // by number
+	struct map *listeners;     // by border gateway
+	struct transport *reports; // with something for the core
+	struct metric *unknown;
+	uint8_t input[READ_SIZE];
+};
+
+static struct bytes key_of(const uint32_t *number)
+{
+	return (struct bytes){(const uint8_t *)number, sizeof *number};
+}
+
+// ---- transports ----
+static struct transport *transport_new(struct tcp *tcp, struct bgp_session *session, uint32_t number, int fd)
+{
+	struct transport *t = allocate(sizeof *t);
+	t->tcp = tcp;
+	t->number = number;
+	t->session = session;
+	t->fd = fd;
+	map_insert(tcp->transports, key_of(&number), t);
+	return t;
+}
+
+static void transport_free(struct transport *t)
+{
+	struct tcp *tcp = t->tcp;
+	map_remove(tcp->transports, key_of(&t->number));
+	handover_cancel(tcp->handover, t);
+	deadline_disarm(&t->linger);
+	if (t->fd >= 0) {
+		loop_read_end(tcp->loop, t->fd);
+		loop_write_end(tcp->loop, t->fd);
+		close(t->fd);
+	}
+	for (struct transport **link = &tcp->reports; t->listed && *link; link = &(*link)->next_report) {
+		if (*link == t) {
+			*link = t->next_report;
+			break;
+		}
+	}
+	free(t->output);
+	free(t);
+}
+
+static void report(struct transport *t)
+{
+	if (!t->listed) {
+		t->listed = true;
+		t->next_report = t->tcp->reports;
+		t->tcp->reports = t;
+	}
+}
+
+bool tcp_next_event(struct tcp *tcp, struct bgp_event *event)
+{
+	struct transport *t = tcp->reports;
+	if (!t) {
+		return false;
+	}
+	tcp->reports = t->next_report;
+	t->listed = false;
+	*event = (struct bgp_event){.kind = BGP_EVENT_SENT, .session = t->session, .transport = t->number, .count = t->sent};
+	t->sent = 0;
+	if (t->broken) {
+		event->kind = BGP_EVENT_CLOSED;
+		event->reason = t->broken;
+		transport_free(t);
+	}
+	return true;
+}
+
+// Ends a transport that the core still knows, and tells it.
+static void fail(struct transport *t, const char *reason)
+{
+	struct service *service = t->tcp->service;
+	struct bgp_event event = {.kind = BGP_EVENT_CLOSED, .session = t->session, .transport = t->number, .reason = reason};
+	transport_free(t);
+	service_step(service, &event);
+}
+
+static const char *reason_of(int error)
+{
+	switch (error) {
+	case 0:
+		return "connection closed by the peer";
+	case ECONNREFUSED:
+		return "connection refused";
+	case ECONNRESET:
+	case EPIPE:
+		return "connection reset by the peer";
+	case ETIMEDOUT:
+		return "connection timed out";
+	default:
+		return strerror(error);
+	}
+}
+
+// ---- reading ----
+// Reads what there is, a bounded amount, and gives it to the core. The transport may be gone afterwards.
+static void read_some(struct tcp *tcp, uint32_t number)
+{
+	for (int i = 0; i < READS_AT_ONCE; i++) {
+		struct transport *t = map_find(tcp->transports, key_of(&number));
+		if (!t || t->fd < 0 || t->connecting || t->closing) {
+			return;
+		}
+		ssize_t length = recv(t->fd, tcp->input, sizeof tcp->input, 0);
+		if (length < 0 && (errno == EAGAIN || errno == EINTR)) {
+			return;
+		}
+		if (length <= 0) {
+			fail(t, reason_of(length < 0 ? errno : 0));
+			return;
+		}
+		service_step(tcp->service, &(struct bgp_event){.kind = BGP_EVENT_RECEIVED,
+		                                               .session = t->session,
+		                                               .transport = number,
+		                                               .octets = {tcp->input, (size_t)length}});
+	}
+}
+
+static void read_away(struct transport *t)
+{
+	ssize_t length = recv(t->fd, t->tcp->input, sizeof t->tcp->input, 0);
+	if (length == 0 || (length < 0 && errno != EAGAIN && errno != EINTR)) {
+		transport_free(t);
+	}
+}
+
+static void readable(void *context)
+{
+	struct transport *t = context;
+	if (t->closing) {
+		read_away(t);
+	} else {
+		read_some(t->tcp, t->number);
+	}
+}
+
+void tcp_read_all(struct tcp *tcp)
+{
+	size_t count = 0, capacity = map_count(tcp->transports);
+	uint32_t *numbers = allocate_array(capacity + 1, sizeof *numbers);
+	struct map_cursor cursor = {.position = 0};
+	while (count < capacity && map_next(tcp->transports, &cursor)) {
+		numbers[count++] = ((struct transport *)cursor.value)->number;
+	}
+	for (size_t i = 0; i < count; i++) {
+		read_some(tcp, numbers[i]);
+	}
+	free(numbers);
+}
+
+// ---- writing ----
+// Returns how much the kernel took; sets `broken` when it will take no more.
+static size_t offer(struct transport *t, const uint8_t *octets, size_t length)
+{
+	size_t taken = 0;
+	while (taken < length && !t->broken) {
+		ssize_t n = send(t->fd, octets + taken, length - taken, MSG_NOSIGNAL | MSG_DONTWAIT);
+		if (n > 0) {
+			taken += (size_t)n;
+		} else if (errno == EAGAIN) {
+			break;
+		} else if (errno != EINTR) {
+			t->broken = reason_of(errno);
+		}
+	}
+	return taken;
+}
+
+static void writable(void *context);
+
+static void flush(struct transport *t)
+{
+	size_t taken = offer(t, t->output + t->output_start, t->output_length);
+	t->output_start += taken;
+	t->output_length -= taken;
+	t->sent += taken;
+	if (t->output_length == 0) {
+		t->output_start = 0;
+		loop_write_end(t->tcp->loop, t->fd);
+	}
+}
+
+static void finish_closing(struct transport *t)
+{
+	if (t->broken) {
+		transport_free(t);
+	} else if (t->output_length == 0) {
+		shutdown(t->fd, SHUT_WR);
+	}
+}
+
+static void finish_connecting(struct transport *t)
+{
+	int error = 0;
+	socklen_t length = sizeof error;
+	getsockopt(t->fd, SOL_SOCKET, SO_ERROR, &error, &length);
+	if (error) {
+		fail(t, reason_of(error));
+		return;
+	}
+	t->connecting = false;
+	loop_write_end(t->tcp->loop, t->fd);
+	loop_read(t->tcp->loop, t->fd, readable, t);
+	service_step(t->tcp->service,
+	             &(struct bgp_event){.kind = BGP_EVENT_CONNECTED, .session = t->session, .transport = t->number});
+}
+
+static void writable(void *context)
+{
+	struct transport *t = context;
+	if (t->connecting) {
+		finish_connecting(t);
+		return;
+	}
+	flush(t);
+	if (t->closing) {
+		finish_closing(t);
+		return;
+	}
+	struct tcp *tcp = t->tcp;
+	report(t);
+	struct bgp_event event;
+	if (tcp_next_event(tcp, &event)) {
+		service_step(tcp->service, &event);
+	}
+}
+
+static void append_output(struct transport *t, const uint8_t *octets, size_t length)
+{
+	if (t->output_start + t->output_length + length > t->output_capacity) {
+		memmove(t->output, t->output + t->output_start, t->output_length);
+		t->output_start = 0;
+	}
+	if (t->output_length + length > t->output_capacity) {
+		t->output_capacity = t->output_length + length;
+		t->output = reallocate(t->output, t->output_capacity, 1);
+	}
+	memcpy(t->output + t->output_start + t->output_length, octets, length);
+	t->output_length += length;
+}
+
+void tcp_send(struct tcp *tcp, uint32_t transport, struct bytes octets)
+{
+	struct transport *t = map_find(tcp->transports, key_of(&transport));
+	if (!t || t->fd < 0 || t->broken) {
+		return;
+	}
+	size_t taken = t->output_length == 0 ? offer(t, octets.data, octets.length) : 0;
+	t->sent += taken;
+	if (taken < octets.length && !t->broken) {
+		append_output(t, octets.data + taken, octets.length - taken);
+		loop_write(tcp->loop, t->fd, writable, t);
+	}
+	if (taken || t->broken) {
+		report(t);
+	}
+}
+
+static void lingered_enough(void *context)
+{
+	transport_free(context);
+}
+
+void tcp_close(struct tcp *tcp, uint32_t transport)
+{
+	struct transport *t = map_find(tcp->transports, key_of(&transport));
+	if (!t) {
+		return;
+	}
+	if (t->fd < 0 || t->connecting || t->broken) {
+		transport_free(t);
+		return;
+	}
+	t->closing = true;
+	t->sent = 0;
+	for (struct transport **link = &tcp->reports; t->listed && *link; link = &(*link)->next_report) {
+		if (*link == t) {
+			*link = t->next_report;
+			t->listed = false;
+			break;
+		}
+	}
+	deadline_init(&t->linger, tcp->loop, lingered_enough, t);
+	deadline_arm(&t->linger, now() + LINGER);
+	finish_closing(t);
+}
+
+// ---- connecting ----
+static void set_options(int fd)
+{
+	int one = 1, timeout = USER_TIMEOUT_MS;
+	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+	setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &timeout, sizeof timeout);
+}
+
+static void have_socket(void *context, int fd, const char *error)
+{
+	struct transport *t = context;
+	if (fd < 0) {
+		log_limited(LOG_WARNING, "no-socket", "tunnel", bgp_session_id(t->session), "reason", error, NULL);
+		fail(t, "no socket from esp");
+		return;
+	}
+	t->fd = fd;
+	set_options(fd);
+	struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(BGP_PORT)};
+	memcpy(&to.sin_addr, t->remote.octets, sizeof to.sin_addr);
+	if (connect(fd, (struct sockaddr *)&to, sizeof to) < 0 && errno != EINPROGRESS) {
+		fail(t, reason_of(errno));
+		return;
+	}
+	t->connecting = true;
+	loop_write(t->tcp->loop, fd, writable, t);
+}
+
+void tcp_connect(struct tcp *tcp, const struct peering *peering, uint32_t transport)
+{
+	struct transport *t = transport_new(tcp, peering->session, transport, -1);
+	t->remote = peering->remote;
+	char local[ADDRESS_TEXT];
+	char *request = format_text("socket %s %s", peering->border_gateway_id, address_format(&peering->local, local));
+	handover_request(tcp->handover, request, have_socket, t);
+	free(request);
+}
+
+// ---- accepting ----
+static bool address_of(const struct sockaddr_in *from, struct address *out)
+{
+	return from->sin_family == AF_INET && address_from_bytes((struct bytes){(const uint8_t *)&from->sin_addr, 4}, out);
+}
+
+static void take_connection(struct listener *listener, int fd, const struct sockaddr_in *from)
+{
+	struct tcp *tcp = listener->tcp;
+	struct sockaddr_in here;
+	socklen_t length = sizeof here;
+	struct address local, remote;
+	struct peering *peering = NULL;
+	if (getsockname(fd, (struct sockaddr *)&here, &length) == 0 && address_of(&here, &local) && address_of(from, &remote)) {
+		peering = bgp_bus_peering_between(tcp->service->bus, listener->gateway, &local, &remote);
+	}
+	if (!peering) {
+		metric_add(tcp->unknown, 1);
+		close(fd);
+		return;
+	}
+	set_options(fd);
+	struct transport *t = transport_new(tcp, peering->session, bgp_transport_new(tcp->service->bgp), fd);
+	loop_read(tcp->loop, fd, readable, t);
+	service_step(tcp->service,
+	             &(struct bgp_event){.kind = BGP_EVENT_ACCEPTED, .session = t->session, .transport = t->number});
+}
+
+static void acceptable(void *context)
+{
+	struct listener *listener = context;
+	struct sockaddr_in from;
+	socklen_t length = sizeof from;
+	int fd = accept4(listener->fd, (struct sockaddr *)&from, &length, SOCK_NONBLOCK | SOCK_CLOEXEC);
+	if (fd >= 0) {
+		take_connection(listener, fd, &from);
+	} else if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED) {
+		// No descriptor to be had: the connection waits in the kernel, and so do we.
+		log_limited(LOG_WARNING, "accept-failed", "error", strerror(errno), NULL);
+		loop_read_end(listener->tcp->loop, listener->fd);
+		deadline_arm(&listener->retry, now() + RETRY_LISTEN);
+	}
+}
+
+static void have_listener(void *context, int fd, const char *error)
+{
+	struct listener *listener = context;
+	if (fd < 0) {
+		log_limited(LOG_WARNING, "no-listener", "border_gateway", listener->gateway, "reason", error, NULL);
+		deadline_arm(&listener->retry, now() + RETRY_LISTEN);
+		return;
+	}
+	// esp has started again: the new one takes the old one's place.
+	if (listener->fd >= 0) {
+		loop_read_end(listener->tcp->loop, listener->fd);
+		close(listener->fd);
+	}
+	listener->fd = fd;
+	loop_read(listener->tcp->loop, fd, acceptable, listener);
+}
+
+static void ask_listener(struct listener *listener)
+{
+	char *request = format_text("listen %s", listener->gateway);
+	handover_request(listener->tcp->handover, request, have_listener, listener);
+	free(request);
+}
+
+static void listen_again(void *context)
+{
+	struct listener *listener = context;
+	if (listener->fd >= 0) {
+		loop_read(listener->tcp->loop, listener->fd, acceptable, listener);
+	} else if (handover_is_connected(listener->tcp->handover)) {
+		ask_listener(listener);
+	}
+}
+
+void tcp_hold_gateway(struct tcp *tcp, const char *border_gateway_id)
+{
+	struct listener *listener = map_find_text(tcp->listeners, border_gateway_id);
+	if (!listener) {
+		listener = allocate(sizeof *listener);
+		listener->tcp = tcp;
+		listener->gateway = duplicate_text(border_gateway_id);
+		listener->fd = -1;
+		deadline_init(&listener->retry, tcp->loop, listen_again, listener);
+		map_insert_text(tcp->listeners, border_gateway_id, listener);
+		listen_again(listener);
+	}
+	listener->holders++;
+}
+
+static void listener_free(void *value)
+{
+	struct listener *listener = value;
+	handover_cancel(listener->tcp->handover, listener);
+	deadline_disarm(&listener->retry);
+	if (listener->fd >= 0) {
+		loop_read_end(listener->tcp->loop, listener->fd);
+		close(listener->fd);
+	}
+	free(listener->gateway);
+	free(listener);
+}
+
+void tcp_release_gateway(struct tcp *tcp, const char *border_gateway_id)
+{
+	struct listener *listener = map_find_text(tcp->listeners, border_gateway_id);
+	if (listener && --listener->holders == 0) {
+		map_remove_text(tcp->listeners, border_gateway_id);
+		listener_free(listener);
+	}
+}
+
+// ---- esp ----
+static void handover_connected(void *context)
+{
+	struct tcp *tcp = context;
+	struct map_cursor cursor = {.position = 0};
+	while (map_next(tcp->listeners, &cursor)) {
+		ask_listener(cursor.value);
+	}
+}
+
+struct tcp *tcp_new(struct service *service, struct loop *loop, const char *sockets_path)
+{
+	struct tcp *tcp = allocate(sizeof *tcp);
+	tcp->service = service;
+	tcp->loop = loop;
+	tcp->transports = map_new(NULL);
+	tcp->listeners = map_new(NULL);
+	tcp->unknown = metric(METRIC_COUNTER, "twinspan_bgp_unknown_peers_total", NULL,
+	                      "TCP connections from an address that has no session");
+	tcp->handover = handover_new(loop, sockets_path, handover_connected, tcp);
+	return tcp;
+}
+
+void tcp_free(struct tcp **tcp)
+{
+	struct tcp *t = *tcp;
+	struct map_cursor cursor = {.position = 0};
+	while (map_next(t->transports, &cursor)) {
+		transport_free(cursor.value);
+	}
+	map_free(&t->transports, NULL);
+	map_free(&t->listeners, listener_free);
+	handover_free(&t->handover);
+	free(t);
+	*tcp = NULL;
+}

@@ -1,0 +1,64 @@
+// The shell of bgp: what main.c, bus.c and net_tcp.c share. The core (bgp.h) decides; these carry out.
+#ifndef TWINSPAN_BGP_SHELL_H
+#define TWINSPAN_BGP_SHELL_H
+
+#include "bgp.h"
+#include "common/io/bus.h"
+#include "common/io/health.h"
+#include "common/io/loop.h"
+
+struct service;
+
+// ---- main.c ----
+// Gives the core one event and carries out what it answers.
+void service_step(struct service *service, const struct bgp_event *event);
+
+// ---- bus.c ----
+// A session as the tables describe it.
+struct peering {
+	char *tunnel_id;
+	char *border_gateway_id;
+	struct address local, remote; // inside addresses
+	struct bgp_session *session;
+	enum bgp_state state; // as published
+	uint64_t since;       // milliseconds since the epoch, of the state
+};
+struct bgp_bus;
+// Owns bgp_session and learned_route, both complete at once: what an earlier bgp had learned is gone with its sessions.
+struct bgp_bus *bgp_bus_new(struct service *service, struct bus *bus, const char *node, uint32_t maximum_prefixes);
+void bgp_bus_free(struct bgp_bus **bus);
+// Publishes what one step has changed, as one change of each table.
+void bgp_bus_publish(struct bgp_bus *bus, const struct bgp_actions *actions);
+struct peering *bgp_bus_peering(const struct bgp_bus *bus, const struct bgp_session *session);
+// The one whose two ends these are, or NULL.
+struct peering *bgp_bus_peering_between(const struct bgp_bus *bus, const char *border_gateway_id, const struct address *local,
+                                        const struct address *remote);
+size_t bgp_bus_sessions(const struct bgp_bus *bus, size_t *established);
+
+// ---- net_tcp.c ----
+struct tcp;
+struct tcp *tcp_new(struct service *service, struct loop *loop, const char *sockets_path);
+void tcp_free(struct tcp **tcp);
+// A border gateway is listened for while somebody holds it.
+void tcp_hold_gateway(struct tcp *tcp, const char *border_gateway_id);
+void tcp_release_gateway(struct tcp *tcp, const char *border_gateway_id);
+void tcp_connect(struct tcp *tcp, const struct peering *peering, uint32_t transport);
+void tcp_send(struct tcp *tcp, uint32_t transport, struct bytes octets);
+void tcp_close(struct tcp *tcp, uint32_t transport);
+// What sending has brought about and the core has not been told: events to step with until there is none.
+bool tcp_next_event(struct tcp *tcp, struct bgp_event *event);
+// Reads whatever has arrived: before timers run that are late by our own fault.
+void tcp_read_all(struct tcp *tcp);
+
+// The parts, as main.c made them.
+struct service {
+	struct loop *loop;
+	struct health *health;
+	struct bgp *bgp;
+	struct bgp_bus *bus;
+	struct tcp *tcp;
+	struct deadline deadline;
+	struct bgp_actions actions;
+};
+
+#endif
