@@ -77,18 +77,21 @@ static void test_usage(void **state)
 }
 
 struct noted {
+	struct region *region;
 	uint64_t state, since, order;
 };
 static void note(void *context, const struct route_action *action)
 {
+	struct noted *noted = context;
+	region_publish(noted->region, action);
 	if (action->table == ROUTE_TABLE_SHOWN && !action->removed && strstr(action->key, "PROPAGATED/192.168.1.0/24")) {
-		*(struct noted *)context = (struct noted){action->shown.state, action->shown.since, action->shown.order};
+		*noted = (struct noted){noted->region, action->shown.state, action->shown.since, action->shown.order};
 	}
 }
 
 static struct noted noted_at(struct region *region, uint64_t time, struct route_event event)
 {
-	struct noted noted = {0};
+	struct noted noted = {.region = region};
 	struct route_sink sink = {note, &noted};
 	route_step(region->route, &event, sink);
 	while (route_settle(region->route, time, 1, sink)) {
