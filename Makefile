@@ -3,6 +3,10 @@ B ?= build
 CC = gcc
 CLANG ?= clang
 PYTHON ?= /usr/bin/python3
+# V=1 shows the commands.
+V ?= 0
+Q = $(if $(filter 1,$(V)),,@)
+say = $(if $(filter 1,$(V)),,@echo '  $(1)' $(patsubst $(B)/%,%,$@))
 PACKAGES = libzmq libczmq libpq libcrypto libprotobuf-c libmicrohttpd jansson libmnl liburcu-qsbr libcurl
 .DEFAULT_GOAL := all
 
@@ -41,7 +45,7 @@ LIBS_ike = $(IO_LIBS) $(call libs,libcrypto)
 LIBS_esp = $(IO_LIBS) $(call libs,libcrypto liburcu-qsbr) -lIPSec_MB -lpthread
 LIBS_bgp = $(IO_LIBS)
 LIBS_vrouter = $(IO_LIBS)
-LIBS_ctl = $(call libs,libprotobuf-c jansson libcurl libczmq libzmq)
+LIBS_ctl = $(IO_LIBS) $(call libs,libcurl)
 # What the core alone may be linked with.
 CORE_LIBS_ike = $(call libs,libcrypto)
 CORE_LIBS_esp = $(call libs,libcrypto liburcu-qsbr) -lIPSec_MB
@@ -52,18 +56,21 @@ all: $(BINARIES) check-cores
 
 $(B)/gen/proto/%.pb-c.c $(B)/gen/proto/%.pb-c.h &: proto/%.proto
 	@mkdir -p $(B)/gen
-	protoc-c --c_out=$(B)/gen $<
+	$(call say,PROTOC)
+	$(Q)protoc-c --c_out=$(B)/gen $<
 .SECONDARY: $(GEN_C) $(GEN_H)
 
 # Generated code is compiled without our warnings: it is not ours.
 $(B)/obj/gen/proto/%.o: $(B)/gen/proto/%.pb-c.c
 	@mkdir -p $(@D)
-	$(CC) -std=c17 -O2 -g -fPIE -I$(B)/gen $(PACKAGE_CFLAGS) $(SANITIZE) -c $< -o $@
+	$(call say,CC)
+	$(Q)$(CC) -std=c17 -O2 -g -fPIE -I$(B)/gen $(PACKAGE_CFLAGS) $(SANITIZE) -c $< -o $@
 $(B)/obj/%.o: %.c | $(GEN_H)
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) $(CFLAGS_$(subst /,_,$(<D))) -c $< -o $@
+	$(call say,CC)
+	$(Q)$(CC) $(ALL_CFLAGS) $(CFLAGS_$(subst /,_,$(<D))) -c $< -o $@
 
-archive = @mkdir -p $(@D); rm -f $@; ar rcs $@ $^
+archive = @echo '  AR' $(patsubst $(B)/%,%,$@); mkdir -p $(@D); rm -f $@; ar rcs $@ $^
 $(BASE_LIB): $(call object,$(BASE_C))
 	$(archive)
 $(IO_LIB): $(call object,$(IO_C))
@@ -75,12 +82,14 @@ $(call core_lib,$(1)): $(call object,$(call core_of,$(1)))
 	$$(archive)
 $(B)/bin/twinspan-$(1): $(call object,$(call shell_of,$(1))) $(call core_lib,$(1)) $(IO_LIB) $(PROTO_LIB) $(BASE_LIB)
 	@mkdir -p $$(@D)
-	$(CC) $(LDFLAGS) -o $$@ $$^ $$(LIBS_$(1))
+	$$(call say,LD)
+	$(Q)$(CC) $(LDFLAGS) -o $$@ $$^ $$(LIBS_$(1))
 endef
 $(foreach s,$(SERVICES),$(eval $(call service_rules,$(s))))
-$(B)/bin/twinspan: $(call object,$(wildcard services/ctl/*.c)) $(PROTO_LIB) $(BASE_LIB)
+$(B)/bin/twinspan: $(call object,$(wildcard services/ctl/*.c)) $(PROTO_LIB) $(IO_LIB) $(BASE_LIB)
 	@mkdir -p $(@D)
-	$(CC) $(LDFLAGS) -o $@ $^ $(LIBS_ctl)
+	$(call say,LD)
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LIBS_ctl)
 
 # A core links without clock, sockets, files, randomness and logging, and includes no shell, no generated protobuf, no neighbour.
 check-cores: $(CORE_LIBS) $(BASE_LIB)
@@ -101,7 +110,8 @@ FUZZ = $(FUZZ_C:tests/fuzz/%.c=$(B)/test/fuzz/%)
 define test_rule
 $(B)/test/$(2)/$(basename $(notdir $(1))): $(B)/obj/$(basename $(1)).o $(call part_libs,$(call part_of,$(1))) $(if $(filter resource proto,$(call part_of,$(1))),$(PROTO_LIB)) $(BASE_LIB)
 	@mkdir -p $$(@D)
-	$(3) $(LDFLAGS) -o $$@ $$^ $(call part_system_libs,$(call part_of,$(1))) $(4)
+	$$(call say,LD)
+	$(Q)$(3) $(LDFLAGS) -o $$@ $$^ $(call part_system_libs,$(call part_of,$(1))) $(4)
 endef
 $(foreach t,$(UNIT_C),$(eval $(call test_rule,$(t),unit,$(CC),-lcmocka)))
 $(foreach t,$(SIM_C),$(eval $(call test_rule,$(t),sim,$(CC),-lcmocka)))
@@ -120,11 +130,13 @@ define tool_rule
 ifneq ($(filter $(SERVICES),$(call part_of,$(1))),)
 $(B)/test/tools/$(basename $(notdir $(1))): $(B)/obj/$(basename $(1)).o $(filter-out %/main.o,$(call object,$(call shell_of,$(call part_of,$(1))))) $(call core_lib,$(call part_of,$(1))) $(IO_LIB) $(PROTO_LIB) $(BASE_LIB)
 	@mkdir -p $$(@D)
-	$(CC) $(LDFLAGS) -o $$@ $$^ $$(LIBS_$(call part_of,$(1)))
+	$$(call say,LD)
+	$(Q)$(CC) $(LDFLAGS) -o $$@ $$^ $$(LIBS_$(call part_of,$(1)))
 else
 $(B)/test/tools/$(basename $(notdir $(1))): $(B)/obj/$(basename $(1)).o
 	@mkdir -p $$(@D)
-	$(CC) $(LDFLAGS) -o $$@ $$^ -lpthread
+	$$(call say,LD)
+	$(Q)$(CC) $(LDFLAGS) -o $$@ $$^ -lpthread
 endif
 endef
 $(foreach t,$(TOOL_C),$(eval $(call tool_rule,$(t))))

@@ -1,0 +1,14 @@
+// Names where ids are wanted.
+#ifndef TWINSPAN_CTL_NAMES_H
+#define TWINSPAN_CTL_NAMES_H
+
+#include "../../proto/resource_rules.h"
+#include "api.h"
+
+// The id that `text` stands for: itself when it is one, or that of the only resource of the kind with this name. NULL, with a
+// message, when there is none or more than one. To be freed.
+char *name_to_id(struct api *api, enum resource_kind kind, const char *text);
+// The same for every field of a request's body that holds an id. false with a message.
+bool names_resolve(struct api *api, enum resource_kind kind, json_t *body);
+
+#endif

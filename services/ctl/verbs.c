@@ -1,0 +1,301 @@
+// The verbs that every kind has, and the few that belong to one.
+#include "verbs.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "../../common/base/alloc.h"
+#include "help.h"
+#include "names.h"
+#include "print.h"
+
+struct call {
+	struct api *api;
+	enum resource_kind kind;
+	struct arguments *arguments;
+	char *id;   // of the resource that the verb is about; NULL for create and list
+	char *path; // "/v1/vpcs" or "/v1/vpcs/vpc-…"
+};
+
+static void print_one(const struct call *call, const json_t *resource)
+{
+	if (call->arguments->json) {
+		print_json(resource);
+	} else {
+		print_resource(resource);
+	}
+}
+
+static void print_items(const struct call *call, enum resource_kind kind, const json_t *answer)
+{
+	if (call->arguments->json) {
+		print_json(answer);
+	} else {
+		print_list(kind, json_object_get(answer, "items"));
+	}
+}
+
+// A request with what the flags say as its body.
+static struct answer send_flags(struct call *call, const char *method, const char *path, enum resource_kind kind,
+                                json_int_t revision)
+{
+	struct answer answer = {.exit_code = EXIT_USAGE};
+	json_t *body = arguments_body(call->arguments, kind);
+	if (body && names_resolve(call->api, kind, body)) {
+		answer = api_call(call->api, method, path, body, revision);
+	}
+	json_decref(body);
+	return answer;
+}
+
+static int create(struct call *call)
+{
+	struct answer answer = send_flags(call, "POST", call->path, call->kind, 0);
+	if (answer.exit_code == EXIT_OK) {
+		print_one(call, answer.json);
+	}
+	answer_free(&answer);
+	return answer.exit_code;
+}
+
+static int list(struct call *call)
+{
+	struct answer answer = api_call(call->api, "GET", call->path, NULL, 0);
+	if (answer.exit_code == EXIT_OK) {
+		print_items(call, call->kind, answer.json);
+	}
+	answer_free(&answer);
+	return answer.exit_code;
+}
+
+// Asks again every half second until each of the tunnels is UP, at most `seconds`.
+static int wait_until_up(struct call *call, const json_t *tunnels, int seconds)
+{
+	struct timespec start, at;
+	clock_gettime(CLOCK_MONOTONIC, &start);
+	for (;;) {
+		size_t index, down = 0;
+		json_t *tunnel;
+		json_array_foreach((json_t *)(uintptr_t)tunnels, index, tunnel)
+		{
+			char *path = format_text("/v1/vpn-tunnels/%s", json_string_value(json_object_get(tunnel, "id")));
+			struct answer answer = api_call(call->api, "GET", path, NULL, 0);
+			const char *status = json_string_value(json_object_get(answer.json, "runningStatus"));
+			down += !status || strcmp(status, "UP") != 0;
+			int failed = answer.exit_code;
+			answer_free(&answer);
+			free(path);
+			if (failed != EXIT_OK) {
+				return failed;
+			}
+		}
+		clock_gettime(CLOCK_MONOTONIC, &at);
+		if (down == 0) {
+			return EXIT_OK;
+		}
+		if (at.tv_sec - start.tv_sec >= seconds) {
+			fprintf(stderr, "twinspan: %zu of %zu tunnels not UP after %d s; `twinspan vpn-tunnel list` says why\n",
+			        down, json_array_size(tunnels), seconds);
+			return EXIT_NOT_YET;
+		}
+		usleep(500000);
+	}
+}
+
+static int show(struct call *call)
+{
+	int waited = EXIT_OK;
+	if (call->arguments->wait_seconds && call->kind == RESOURCE_VPN_TUNNEL) {
+		json_t *one = json_pack("[{s:s}]", "id", call->id);
+		waited = wait_until_up(call, one, call->arguments->wait_seconds);
+		json_decref(one);
+	}
+	struct answer answer = api_call(call->api, "GET", call->path, NULL, 0);
+	if (answer.exit_code == EXIT_OK) {
+		print_one(call, answer.json);
+	}
+	answer_free(&answer);
+	return answer.exit_code ? answer.exit_code : waited;
+}
+
+static int update(struct call *call)
+{
+	struct answer before = api_call(call->api, "GET", call->path, NULL, 0);
+	json_int_t revision = json_integer_value(json_object_get(before.json, "revision"));
+	answer_free(&before);
+	if (before.exit_code != EXIT_OK) {
+		return before.exit_code;
+	}
+	struct answer answer = send_flags(call, "PATCH", call->path, call->kind, revision);
+	if (answer.exit_code == EXIT_OK) {
+		print_one(call, answer.json);
+	}
+	answer_free(&answer);
+	return answer.exit_code;
+}
+
+static int delete_one(struct call *call)
+{
+	struct answer answer = api_call(call->api, "DELETE", call->path, NULL, 0);
+	if (answer.exit_code == EXIT_OK && !call->arguments->json) {
+		printf("deleted %s\n", call->id);
+	}
+	answer_free(&answer);
+	return answer.exit_code;
+}
+
+static int add_tunnels(struct call *call)
+{
+	char *path = format_text("%s/tunnels", call->path);
+	struct answer answer = send_flags(call, "POST", path, RESOURCE_VPN_TUNNEL, 0);
+	int result = answer.exit_code;
+	if (result == EXIT_OK) {
+		print_items(call, RESOURCE_VPN_TUNNEL, answer.json);
+		if (call->arguments->wait_seconds) {
+			result = wait_until_up(call, json_object_get(answer.json, "items"), call->arguments->wait_seconds);
+		}
+	}
+	answer_free(&answer);
+	free(path);
+	return result;
+}
+
+static int act(struct call *call, const char *action, json_t *body)
+{
+	char *path = format_text("%s/%s", call->path, action);
+	struct answer answer = api_call(call->api, "POST", path, body, 0);
+	if (answer.exit_code == EXIT_OK) {
+		if (call->arguments->json && answer.json) {
+			print_json(answer.json);
+		} else if (!call->arguments->json) {
+			printf("%s asked for\n", action);
+		}
+	}
+	answer_free(&answer);
+	free(path);
+	json_decref(body);
+	return answer.exit_code;
+}
+
+static int rekey(struct call *call)
+{
+	const char *sa = arguments_take(call->arguments, "sa");
+	return act(call, "rekey", json_pack("{s:s}", "sa", sa ? sa : "CHILD"));
+}
+
+static int restart(struct call *call)
+{
+	return act(call, "restart", json_object());
+}
+
+static int events(struct call *call)
+{
+	static const char *const columns[] = {"time", "event", "detail"};
+	char *path = format_text("%s/events", call->path);
+	struct answer answer = api_call(call->api, "GET", path, NULL, 0);
+	if (answer.exit_code == EXIT_OK) {
+		if (call->arguments->json) {
+			print_json(answer.json);
+		} else {
+			print_table(json_object_get(answer.json, "items"), columns, sizeof columns / sizeof *columns);
+		}
+	}
+	answer_free(&answer);
+	free(path);
+	return answer.exit_code;
+}
+
+static int configuration(struct call *call)
+{
+	const char *vendor = arguments_take(call->arguments, "vendor");
+	const char *key_file = arguments_take(call->arguments, "pre-shared-key-file");
+	const char *directory = arguments_take(call->arguments, "directory");
+	if (vendor && vendor[strspn(vendor, "abcdefghijklmnopqrstuvwxyz0123456789-")] != '\0') {
+		fprintf(stderr, "twinspan: --vendor %s: no such vendor\n", vendor);
+		return EXIT_USAGE;
+	}
+	char *path = format_text("%s/configuration?vendor=%s", call->path, vendor ? vendor : "strongswan-bird");
+	struct answer answer = api_call(call->api, "GET", path, NULL, 0);
+	int result = answer.exit_code;
+	if (result == EXIT_OK) {
+		result = configuration_write(answer.text, key_file, directory);
+	}
+	answer_free(&answer);
+	free(path);
+	return result;
+}
+
+static const struct verb {
+	const char *name;
+	int (*run)(struct call *call);
+	bool about_one;
+	enum resource_kind kind; // RESOURCE_KINDS: every kind
+	const char *flags;       // those it takes itself, separated by commas; NULL: the fields of the kind
+} verbs[] = {
+    {"create", create, false, RESOURCE_KINDS, NULL},
+    {"list", list, false, RESOURCE_KINDS, ""},
+    {"show", show, true, RESOURCE_KINDS, ""},
+    {"update", update, true, RESOURCE_KINDS, NULL},
+    {"delete", delete_one, true, RESOURCE_KINDS, ""},
+    {"add-tunnels", add_tunnels, true, RESOURCE_VPN_CONNECTION, NULL},
+    {"rekey", rekey, true, RESOURCE_VPN_TUNNEL, "sa"},
+    {"restart", restart, true, RESOURCE_VPN_TUNNEL, ""},
+    {"events", events, true, RESOURCE_VPN_TUNNEL, ""},
+    {"configuration", configuration, true, RESOURCE_VPN_TUNNEL, "vendor,pre-shared-key-file,directory"},
+};
+
+// A flag that the verb does not know is refused before anything is asked of the API.
+static bool flags_fit(const struct verb *verb, const struct arguments *arguments)
+{
+	for (size_t i = 0; verb->flags && i < arguments->flag_count; i++) {
+		if (!in_list(verb->flags, arguments->flags[i].name)) {
+			fprintf(stderr, "twinspan: %s has no flag --%s\n", verb->name, arguments->flags[i].name);
+			return false;
+		}
+	}
+	return true;
+}
+
+int verb_run(struct api *api, enum resource_kind kind, struct arguments *arguments)
+{
+	const char *name = arguments->word_count > 1 ? arguments->words[1] : "help";
+	const struct verb *verb = NULL;
+	for (size_t i = 0; i < sizeof verbs / sizeof *verbs && !verb; i++) {
+		if (strcmp(verbs[i].name, name) == 0 && (verbs[i].kind == RESOURCE_KINDS || verbs[i].kind == kind)) {
+			verb = &verbs[i];
+		}
+	}
+	if (arguments->help || strcmp(name, "help") == 0) {
+		help_print_kind(kind);
+		return EXIT_OK;
+	}
+	if (!verb) {
+		fprintf(stderr, "twinspan: %s has no verb %s\n", kind_rules[kind].singular, name);
+		return EXIT_USAGE;
+	}
+	if (arguments->word_count != (verb->about_one ? 3u : 2u)) {
+		fprintf(stderr, "twinspan: usage: twinspan %s %s%s [--flag value]…\n", kind_rules[kind].singular, name,
+		        verb->about_one ? " <id or name>" : "");
+		return EXIT_USAGE;
+	}
+	if (!flags_fit(verb, arguments)) {
+		return EXIT_USAGE;
+	}
+	struct call call = {.api = api, .kind = kind, .arguments = arguments};
+	if (verb->about_one) {
+		call.id = name_to_id(api, kind, arguments->words[2]);
+		if (!call.id) {
+			return EXIT_REFUSED;
+		}
+		call.path = format_text("/v1/%s/%s", kind_rules[kind].plural, call.id);
+	} else {
+		call.path = format_text("/v1/%s", kind_rules[kind].plural);
+	}
+	int result = verb->run(&call);
+	free(call.id);
+	free(call.path);
+	return result;
+}

@@ -1,0 +1,14 @@
+// What each verb does.
+#ifndef TWINSPAN_CTL_VERBS_H
+#define TWINSPAN_CTL_VERBS_H
+
+#include "api.h"
+#include "arguments.h"
+
+// The exit status of the process.
+int verb_run(struct api *api, enum resource_kind kind, struct arguments *arguments);
+
+// configuration.c: fills the pre-shared key in, and prints the document or writes its files into a directory.
+int configuration_write(const char *document, const char *key_file, const char *directory);
+
+#endif
