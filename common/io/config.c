@@ -82,7 +82,7 @@ size_t config_secret_file(const char *name, uint8_t *out, size_t capacity)
 		refuse(name, beyond < 0 ? "names a file that cannot be read" : "names a file that is too long");
 	}
 	if (beyond == 0 && length > 0 && out[length - 1] == '\n') {
-		length--;
+		out[--length] = 0; // for a reader that takes it as text
 	}
 	return length;
 }
