@@ -208,6 +208,8 @@ def settings_of(identity):
         settings["TWINSPAN_REGION"] = "local"
         settings["TWINSPAN_SECRET_KEY_FILE"] = secret_file(identity, "secret.key")
         settings["TWINSPAN_ADMIN_TOKEN_FILE"] = write("secret/resource/admin.token", token() + "\n", UIDS["resource"], 0o400)
+    if kind in ("esp", "vrouter"):
+        settings["TWINSPAN_FABRIC_MTU"] = FABRIC_MTU
     if kind == "esp":
         settings["TWINSPAN_NAMESPACE_PREFIX"] = PREFIX
         settings["TWINSPAN_STATE"] = directory(f"state/{identity}", 0, 0o700)
