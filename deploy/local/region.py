@@ -136,8 +136,7 @@ def postgres_home():
 def make_keys():
     """A key pair for every identity of the bus. Each service sees all public keys and its own secret."""
     everything = directory("keys/all", 0, 0o700)
-    for identity in identities():
-        ns.run(f"{BIN}/twinspan", "keys", "create", "--directory", everything, "--identity", identity)
+    ns.run(f"{BIN}/twinspan", "keys", "create", "--directory", everything, *identities())
     for identity in identities():
         uid = UIDS.get(identity, 0)
         own = directory(f"keys/{identity}", uid, 0o500)

@@ -55,7 +55,7 @@ class Tutorial:
                                    "--vpc-id", self.vpc["id"])
         self.route_table = self.vpc["defaultRouteTableId"]
         region.twinspan("vpc-route-table", "update", self.route_table, "--propagations",
-                        json.dumps([{"borderGatewayId": self.bgw["id"]}]))
+                        f"borderGatewayId={self.bgw['id']}")
         self.vpc_netns = region.attach_workload("vpc-machine", self.subnet, VPC_HOST)
         return [f"{self.vpc['id']} {VPC_CIDR} with {self.subnet['id']} {SUBNET_CIDR}",
                 f"{self.att['id']}: {self.vpc['id']} on {self.bgw['id']}, propagation {self.att['propagation']}",
