@@ -156,20 +156,18 @@ static void connect_now(void *context)
 }
 
 // ---- one batch as array literals ----
-struct text {
+struct text { // it must not move: the stream writes into it
 	char *start;
 	size_t length;
 	FILE *out;
 };
 
-static struct text text_new(void)
+static void text_init(struct text *text)
 {
-	struct text text = {0};
-	text.out = open_memstream(&text.start, &text.length);
-	if (!text.out) {
+	text->out = open_memstream(&text->start, &text->length);
+	if (!text->out) {
 		abort();
 	}
-	return text;
 }
 
 static void add_quoted(FILE *out, struct bytes key)
@@ -201,7 +199,7 @@ static void write_batch(struct store *store, bool removed)
 	enum { COLUMNS = 4 };
 	struct text columns[COLUMNS];
 	for (size_t i = 0; i < COLUMNS; i++) {
-		columns[i] = text_new();
+		text_init(&columns[i]);
 		fputc('{', columns[i].out);
 	}
 	size_t count = 0;
