@@ -101,13 +101,14 @@ bool apply_cleared(struct draft *draft, const struct cleared *cleared, struct re
 	return true;
 }
 
+// Refuses a missing required field, except without a draft.
 static bool fill_field(struct draft *draft, const struct field_rule *rule, struct record *holder, const char *path,
                        const char *place)
 {
 	if (record_has(holder, path)) {
 		return true;
 	}
-	if (rule->flags & FIELD_REQUIRED) {
+	if (rule->flags & FIELD_REQUIRED && draft) {
 		return refuse(draft, 422, "required-field", place, NULL, "is required: %s", rule->help);
 	}
 	if (rule->fallback) {
@@ -137,6 +138,11 @@ bool fill_defaults(struct draft *draft, struct record *row)
 		}
 	}
 	return true;
+}
+
+void fill_missing(struct record *row)
+{
+	fill_defaults(NULL, row);
 }
 
 // ---- values ----

@@ -9,6 +9,8 @@ bool check_given(struct draft *draft, const struct record *body, const struct re
 // Takes cleared fields back, then fills the defaults in. Required fields that are missing are refused.
 bool apply_cleared(struct draft *draft, const struct cleared *cleared, struct record *row);
 bool fill_defaults(struct draft *draft, struct record *row);
+// The defaults of fields that a stored row does not have: they are newer than it.
+void fill_missing(struct record *row);
 // Every value of the row against its rule.
 bool check_values(struct draft *draft, const struct record *row);
 // The choices of a row that are accepted but weak are appended to its list `weak`.

@@ -111,6 +111,20 @@ size_t resource_events(const struct resource *resource, const char *tunnel_id, s
 	return report ? report->event_count : 0;
 }
 
+void resource_report_node(struct resource *resource, const char *node_id, bool silent)
+{
+	if (silent) {
+		map_insert_text(resource->silent_nodes, node_id, resource->silent_nodes);
+	} else {
+		map_remove_text(resource->silent_nodes, node_id);
+	}
+}
+
+bool node_is_silent(const struct resource *resource, const char *node_id)
+{
+	return map_find_text(resource->silent_nodes, node_id) != NULL;
+}
+
 struct tunnel_figures resource_figures(const struct resource *resource, const char *tunnel_id)
 {
 	const struct report *report = report_find(resource, tunnel_id);
@@ -156,6 +170,7 @@ static struct route_report *copy_route(const struct shown_route *from)
 	to->next_hop_id = duplicate_text(from->next_hop_id);
 	to->type = duplicate_text(from->type);
 	to->reason = duplicate_text(from->reason);
+	to->group_id = duplicate_text(from->group_id);
 	uint32_t *as_path = allocate_array(from->as_path_length + 1, sizeof *as_path);
 	if (from->as_path_length) {
 		memcpy(as_path, from->as_path, from->as_path_length * sizeof *as_path);
@@ -192,9 +207,35 @@ void resource_report_route(struct resource *resource, struct bytes key, const st
 	map_insert(resource->route_owners, key, duplicate_text(route->owner));
 }
 
+// ---- next-hop groups ----
+static void free_group(void *at)
+{
+	struct group_report *group = at;
+	for (size_t i = 0; group && i < group->count; i++) {
+		free(group->tunnel_ids[i]);
+	}
+	free(group);
+}
+
+void resource_report_group(struct resource *resource, const char *group_id, const char *const *tunnel_ids, size_t count)
+{
+	if (!tunnel_ids) {
+		free_group(map_remove_text(resource->groups, group_id));
+		return;
+	}
+	struct group_report *group = allocate(sizeof *group + count * sizeof group->tunnel_ids[0]);
+	group->count = count;
+	for (size_t i = 0; i < count; i++) {
+		group->tunnel_ids[i] = duplicate_text(tunnel_ids[i]);
+	}
+	free_group(map_insert_text(resource->groups, group_id, group));
+}
+
 void reports_free(struct resource *resource)
 {
 	map_free(&resource->reports, free_report);
 	map_free(&resource->routes, free_owner);
 	map_free(&resource->route_owners, free);
+	map_free(&resource->silent_nodes, NULL);
+	map_free(&resource->groups, free_group);
 }

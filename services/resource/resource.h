@@ -93,6 +93,9 @@ void resource_report_status(struct resource *resource, const char *tunnel_id, co
 void resource_report_counters(struct resource *resource, const char *tunnel_id, const struct tunnel_counters *counters);
 void resource_report_bgp(struct resource *resource, const char *tunnel_id, const char *state);
 
+// All services of a node are silent: whatever was reported of its tunnels, they are not UP.
+void resource_report_node(struct resource *resource, const char *node_id, bool silent);
+
 struct tunnel_event {
 	uint64_t number;
 	uint64_t time;
@@ -116,11 +119,14 @@ struct shown_route {
 	const uint32_t *as_path;
 	size_t as_path_length;
 	const char *const *tunnel_ids;
+	const char *group_id; // SHOWN_VPC: in place of tunnel_ids, the group whose members they are; may be NULL
 	size_t tunnel_count;
 	bool effective;
 	const char *reason;
 	uint64_t since;
 };
+// The members of a next-hop group. `tunnel_ids` NULL: the group is gone.
+void resource_report_group(struct resource *resource, const char *group_id, const char *const *tunnel_ids, size_t count);
 void resource_report_route(struct resource *resource, struct bytes key,
                            const struct shown_route *route); // key: the reporter's own
 

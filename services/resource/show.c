@@ -42,8 +42,9 @@ static int compare_routes(const void *a, const void *b)
 	return order ? order : strcmp(first->next_hop_id, second->next_hop_id);
 }
 
-static void show_route(struct record *out, const struct shown_route *route)
+static void show_route(const struct resource *resource, struct record *out, const struct shown_route *route)
 {
+	const struct group_report *group = route->group_id ? map_find_text(resource->groups, route->group_id) : NULL;
 	char since[TIME_TEXT];
 	struct field_shape type = field_shape_of(RESOURCE_VPC_ROUTE_TABLE, "routes.nextHopType");
 	record_set_text(out, "destination", route->destination);
@@ -60,6 +61,9 @@ static void show_route(struct record *out, const struct shown_route *route)
 	}
 	for (size_t i = 0; i < route->tunnel_count; i++) {
 		record_append_text(out, "tunnelIds", route->tunnel_ids[i]);
+	}
+	for (size_t i = 0; group && i < group->count; i++) {
+		record_append_text(out, "tunnelIds", group->tunnel_ids[i]);
 	}
 	record_set_text(out, "state", route->effective ? "EFFECTIVE" : "NOT_EFFECTIVE");
 	set_if(out, "reason", route->reason);
@@ -84,7 +88,7 @@ static void show_routes(const struct resource *resource, struct record *row)
 	bool vpc = record_kind(row) == RESOURCE_VPC_ROUTE_TABLE;
 	for (size_t i = 0; i < n; i++) {
 		if (vpc == (sorted[i]->table == SHOWN_VPC)) {
-			show_route(record_append(row, lists[sorted[i]->table]), sorted[i]);
+			show_route(resource, record_append(row, lists[sorted[i]->table]), sorted[i]);
 		}
 	}
 	free(sorted);
@@ -94,7 +98,8 @@ static void show_routes(const struct resource *resource, struct record *row)
 static bool tunnel_is_up(const struct resource *resource, const struct record *tunnel)
 {
 	const struct report *report = report_find(resource, record_text(tunnel, "id"));
-	return report && report->has_status && report->state == TUNNEL_UP;
+	return report && report->has_status && report->state == TUNNEL_UP &&
+	       !node_is_silent(resource, record_text(tunnel, "nodeId"));
 }
 
 static void show_tunnel(const struct resource *resource, struct record *row)
@@ -105,9 +110,12 @@ static void show_tunnel(const struct resource *resource, struct record *row)
 	char since[TIME_TEXT];
 	bool reported = report && report->has_status;
 	report = report ? report : &none;
-	record_set_text(row, "runningStatus", reported ? states[report->state] : "DOWN");
-	if (!reported) {
-		record_set_text(row, "reason", "node has not reported on it yet");
+	bool silent = node_is_silent(resource, record_text(row, "nodeId"));
+	record_set_text(row, "runningStatus", reported && !silent ? states[report->state] : "DOWN");
+	if (silent) {
+		record_set_text(row, "reason", "no service of its node answers");
+	} else if (!reported) {
+		record_set_text(row, "reason", "its node has not reported on it yet");
 	} else if (report->state != TUNNEL_UP) {
 		set_if(row, "reason", report->reason);
 	}

@@ -1,5 +1,6 @@
 // The rows of every kind, by id.
 #include "store.h"
+#include "check.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -23,6 +24,8 @@ struct resource *resource_new(const char *region)
 	resource->reports = map_new(NULL);
 	resource->routes = map_new(NULL);
 	resource->route_owners = map_new(NULL);
+	resource->silent_nodes = map_new(NULL);
+	resource->groups = map_new(NULL);
 	return resource;
 }
 
@@ -41,6 +44,7 @@ void resource_free(struct resource **resource)
 
 void resource_load(struct resource *resource, struct record *row)
 {
+	fill_missing(row);
 	free_row(map_insert_text(resource->rows[record_kind(row)], record_text(row, "id"), row));
 }
 

@@ -11,6 +11,8 @@ struct resource {
 	struct map *reports;              // tunnel id -> struct report
 	struct map *routes;               // owner id -> struct map: reporter's key -> struct route_report
 	struct map *route_owners;         // reporter's key -> owner id
+	struct map *groups;               // next-hop group id -> struct group_report
+	struct map *silent_nodes;         // node id -> the map itself
 };
 
 struct event_report {
@@ -33,7 +35,13 @@ struct route_report {
 	struct shown_route route; // its texts and lists are its own
 };
 
+struct group_report {
+	size_t count;
+	char *tunnel_ids[]; // `count`
+};
+
 const struct report *report_find(const struct resource *resource, const char *tunnel_id); // NULL: nothing was reported
+bool node_is_silent(const struct resource *resource, const char *node_id);
 void reports_free(struct resource *resource);
 
 #endif
