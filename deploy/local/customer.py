@@ -85,8 +85,10 @@ class Device:
                 text.write('\ninclude "idc.conf";\n')
 
     def write_idc_configuration(self, prefixes, asn=CUSTOMER_ASN):
-        """The customer's own part of BIRD's configuration; included by the printed bird.conf, or appended to it."""
+        """The customer's own part of BIRD's configuration, added to the printed one, and the device's own routes to the IDC."""
         routes = "\n".join(f"\troute {prefix} via {self.idc_router};" for prefix in prefixes)
+        for prefix in prefixes:
+            ns.ip(self.netns, "route replace", prefix, "via", self.idc_router)
         with open(os.path.join(self.private_run, "idc.conf"), "w", encoding="ascii") as out:
             out.write(f"""# The IDC behind this device: its prefixes, which the session to the cloud announces, and the IDC router.
 protocol static idc {{
