@@ -8,22 +8,16 @@
 
 struct held_row {
 	size_t length;
+	bool removed; // in an assembly only
 	uint8_t value[];
-};
-
-struct staged_row {
-	uint8_t *key;
-	size_t key_length;
-	struct held_row *row; // NULL: removed
 };
 
 struct assembly {
 	bool active;
 	bool snapshot;
-	uint64_t epoch, sequence, previous;
+	uint64_t epoch, sequence;
 	uint32_t next_part;
-	struct staged_row *staged;
-	size_t count, capacity;
+	struct map *staged; // key → struct held_row; of a key that comes twice the last counts
 	size_t octets;
 };
 
@@ -36,7 +30,7 @@ void assembly_clear(struct assembly *assembly);
 // The rows that differ from `rows`, removed ones first. They refer into the assembly and into `rows`; the caller frees the
 // array.
 struct replica_row *assembly_difference(const struct assembly *assembly, const struct map *rows, size_t *count);
-// Makes `rows` what the assembly says and empties it.
+// Makes `rows` (key → struct held_row) what the assembly says and empties it.
 void assembly_apply(struct assembly *assembly, struct map **rows);
 
 #endif

@@ -165,10 +165,12 @@ static void on_applied(struct peer *peer, const Twinspan__BusApplied *applied)
 {
 	for (struct stream *stream = peer->streams; stream; stream = stream->next_of_peer) {
 		if (stream->id == applied->stream && strcmp(stream->table->rule->name, applied->table) == 0) {
-			if (!stream_applied(stream, applied->epoch, applied->sequence)) {
-				peer->owner->world.dropped(peer->owner->world.context, peer->reader, "impossible");
+			if (stream_applied(stream, applied->epoch, applied->sequence)) {
+				return;
 			}
-			return;
+			// More than was sent: it follows another course than this stream's.
+			peer->owner->world.dropped(peer->owner->world.context, peer->reader, "impossible");
+			break;
 		}
 	}
 	send_refused(peer, applied->table, applied->stream, "unknown stream");
