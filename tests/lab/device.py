@@ -71,7 +71,7 @@ secrets {{
 }}
 """)
     write("bird.conf", f"""router id {customer_address};
-protocol device {{ }}
+protocol device {{ scan time 1; }}
 protocol kernel {{
 	ipv4 {{ export where source ~ [ RTS_STATIC, RTS_BGP ]; }};
 }}
