@@ -6,7 +6,10 @@
 
 #include "netlink.h"
 
-enum { SEGMENT_PORT = 4789 };
+enum {
+	SEGMENT_PORT = 4789,
+	SEGMENT_OVERHEAD = 50
+}; // octets that the fabric carries besides the inner packet: Ethernet, VXLAN, UDP, IPv4
 
 struct segment {
 	const char *name; // of the device

@@ -20,7 +20,7 @@ const struct table_rule table_rules[] = {
     {"child_sa", "ike", {"esp"}, TABLE_OWN_NODE},
     {"tunnel_status", "ike", {"resource", "route", "bgp"}, TABLE_NODE},
     {"tunnel_event", "ike", {"resource"}, TABLE_NODE},
-    {"node_status", "esp", {"ike", "bgp", "route", "resource"}, TABLE_REGION},
+    {"node_status", "esp", {"ike", "bgp", "route", "resource", "vrouter"}, TABLE_REGION},
     {"held_ike_sa", "esp", {"ike"}, TABLE_OWN_NODE},
     {"sa_usage", "esp", {"ike"}, TABLE_OWN_NODE},
     {"tunnel_counters", "esp", {"resource"}, TABLE_REGION},
