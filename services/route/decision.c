@@ -3,7 +3,6 @@
 // forwards together. Nothing whose next hop is not alive is effective.
 #include "model.h"
 
-#include <stdio.h>
 #include <string.h>
 
 #include "../../common/base/alloc.h"
@@ -220,8 +219,8 @@ static struct ranked *choose(struct route *r, struct destination *d, size_t coun
 static void publish_effective(struct route *r, const struct destination *d, enum outcome outcome,
                               const struct attachment *attachment)
 {
-	char text[PREFIX_TEXT], key[ROUTE_KEY_TEXT];
-	snprintf(key, sizeof key, "%s/%s", d->gateway->object.id, prefix_format(&d->prefix, text));
+	char key[ROUTE_KEY_TEXT];
+	row_key(key, d->gateway->object.id, prefix_text(r, &d->prefix), NULL, NULL);
 	struct route_action action = {.table = ROUTE_TABLE_EFFECTIVE, .removed = outcome == OUTCOME_NONE, .key = key};
 	if (outcome != OUTCOME_NONE) {
 		action.effective.gateway_id = d->gateway->object.id;

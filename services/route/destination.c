@@ -161,12 +161,11 @@ void quota_remove(struct route *r, struct quota *quota, struct destination *d)
 // Its place in the queue: the one it had before a restart, or the next.
 static uint64_t order_of(struct route *r, const struct destination *d)
 {
-	char text[PREFIX_TEXT];
-	char *key = format_text("%s/%s", d->gateway->object.id, prefix_format(&d->prefix, text));
+	char key[ROUTE_KEY_TEXT];
+	row_key(key, d->gateway->object.id, prefix_text(r, &d->prefix), NULL, NULL);
 	uint64_t *remembered = r->remembered_orders ? map_remove_text(r->remembered_orders, key) : NULL;
 	uint64_t order = remembered ? *remembered : ++r->next_order;
 	free(remembered);
-	free(key);
 	return order;
 }
 

@@ -156,17 +156,30 @@ void group_join(struct route *r, struct group *group, struct destination *d)
 	}
 }
 
-// First every group, then the destinations, which have time.
+// The groups now; their destinations are marked later, with the settling: however many they are, the groups do not wait for
+// them.
 void tunnel_refresh(struct route *r, struct tunnel *t)
 {
 	for (size_t i = 0; i < t->groups.count; i++) {
-		publish(r, t->groups.items[i]);
+		struct group *group = t->groups.items[i];
+		publish(r, group);
+		if (!group->dirty) {
+			group->dirty = true;
+			list_add(&r->dirty_groups, group);
+		}
 	}
-	for (size_t i = 0; i < t->groups.count; i++) {
-		for (struct destination *d = ((struct group *)t->groups.items[i])->destinations; d; d = d->group_next) {
+}
+
+void groups_mark(struct route *r)
+{
+	for (size_t i = 0; i < r->dirty_groups.count; i++) {
+		struct group *group = r->dirty_groups.items[i];
+		group->dirty = false;
+		for (struct destination *d = group->destinations; d; d = d->group_next) {
 			destination_mark(r, d);
 		}
 	}
+	r->dirty_groups.count = 0;
 }
 
 // Groups that no destination refers to any more go after the routes that did.

@@ -175,6 +175,7 @@ struct group {
 	uint64_t content; // digest of the row published
 	struct destination *destinations;
 	bool dying; // in the queue of groups to look at for removal
+	bool dirty; // in the queue of groups whose destinations are to be marked
 };
 
 struct vpc_static {
@@ -221,11 +222,14 @@ struct route {
 	struct list dirty_gateways;    // held: their attachments' propagation is to be computed anew
 	struct list dirty_tables;      // held
 	struct list dying;             // groups
+	struct list dirty_groups;      // whose members changed
 	struct map *remembered;        // row key -> struct memory
 	struct map *remembered_orders; // gateway id/prefix -> uint64_t
 	uint64_t next_order;
 	uint64_t time;
 	struct route_sink sink;
+	struct prefix text_prefix; // whose text `text` is
+	char text[PREFIX_TEXT];
 	// Scratch space, grown as needed.
 	struct ranked *ranked;
 	size_t ranked_capacity;
@@ -278,6 +282,7 @@ bool tunnel_alive(const struct tunnel *t);
 struct group *group_of(struct route *r, struct gateway *g, const struct candidate *candidates, size_t count);
 void group_join(struct route *r, struct group *group, struct destination *d); // group NULL: leave
 void tunnel_refresh(struct route *r, struct tunnel *t); // the groups that hold it, after anything about it changed
+void groups_mark(struct route *r);                      // the destinations of groups that changed
 void groups_reap(struct route *r);
 
 // ---- decision.c ----
@@ -298,6 +303,9 @@ void vpc_table_fini(struct vpc_table *table);
 
 // ---- shown.c ----
 void emit(struct route *r, const struct route_action *action);
+const char *prefix_text(struct route *r, const struct prefix *prefix); // valid until the next call with another prefix
+// The parts with slashes between them; the last may be NULL.
+char *row_key(char out[static ROUTE_KEY_TEXT], const char *a, const char *b, const char *c, const char *d);
 uint64_t digest_start(void);
 uint64_t digest_octets(uint64_t digest, const void *octets, size_t length);
 uint64_t digest_text(uint64_t digest, const char *text);

@@ -62,6 +62,7 @@ bool route_settle(struct route *r, uint64_t time, size_t limit, struct route_sin
 {
 	r->sink = sink;
 	r->time = time;
+	groups_mark(r);
 	settle_propagation(r);
 	struct destination *d;
 	for (size_t i = 0; i < limit && (d = take_dirty(r)) != NULL; i++) {
@@ -195,6 +196,7 @@ void route_free(struct route **route)
 	list_fini(&r->dirty_gateways);
 	list_fini(&r->dirty_tables);
 	list_fini(&r->dying);
+	list_fini(&r->dirty_groups);
 	list_fini(&r->texts);
 	free(r->ranked);
 	free(r->candidates);

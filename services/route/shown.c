@@ -2,12 +2,37 @@
 #include "model.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "../../common/base/alloc.h"
 
 void emit(struct route *r, const struct route_action *action)
 {
 	r->sink.emit(r->sink.context, action);
+}
+
+const char *prefix_text(struct route *r, const struct prefix *prefix)
+{
+	if (r->text[0] == '\0' || !prefix_equal(&r->text_prefix, prefix)) {
+		r->text_prefix = *prefix;
+		prefix_format(prefix, r->text);
+	}
+	return r->text;
+}
+
+// Ids are shorter than ROUTE_ID_TEXT, so the whole always fits; stpcpy, since this is called for each row of tables that may be
+// long.
+char *row_key(char out[static ROUTE_KEY_TEXT], const char *a, const char *b, const char *c, const char *d)
+{
+	const char *parts[] = {a, b, c, d};
+	char *at = out;
+	for (size_t i = 0; i < 4 && parts[i]; i++) {
+		if (i > 0) {
+			*at++ = '/';
+		}
+		at = stpcpy(at, parts[i]);
+	}
+	return out;
 }
 
 // FNV-1a; the result is stored across restarts, so it must not depend on a process or machine.

@@ -137,9 +137,8 @@ static void show(struct route *r, struct destination *d, enum route_kind kind, s
 	if (shown->published && shown->state == state && shown->content == content) {
 		return;
 	}
-	char text[PREFIX_TEXT], key[ROUTE_KEY_TEXT];
-	snprintf(key, sizeof key, "%s/%s/%s/%s", d->gateway->object.id, kinds[kind], prefix_format(&d->prefix, text),
-	         next_hop->id);
+	char key[ROUTE_KEY_TEXT];
+	row_key(key, d->gateway->object.id, kinds[kind], prefix_text(r, &d->prefix), next_hop->id);
 	shown_update(r, shown, key, state, content);
 	struct route_action action = {.table = ROUTE_TABLE_SHOWN,
 	                              .key = key,
@@ -197,9 +196,8 @@ void shown_border_gateway(struct route *r, struct destination *d, size_t count)
 	}
 	struct shown *shown;
 	for (size_t at = 0; (shown = shown_stale(&d->shown, &at)) != NULL; shown_drop(r, &d->shown, shown)) {
-		char text[PREFIX_TEXT], key[ROUTE_KEY_TEXT];
-		snprintf(key, sizeof key, "%s/%s/%s/%s", d->gateway->object.id, kinds[shown->kind],
-		         prefix_format(&d->prefix, text), shown->next_hop->id);
+		char key[ROUTE_KEY_TEXT];
+		row_key(key, d->gateway->object.id, kinds[shown->kind], prefix_text(r, &d->prefix), shown->next_hop->id);
 		emit(r, &(struct route_action){.table = ROUTE_TABLE_SHOWN, .removed = true, .key = key});
 	}
 }
@@ -229,7 +227,7 @@ static bool advertises(const struct destination *d, const struct connection *con
 // from.
 void advertise(struct route *r, struct destination *d)
 {
-	char text[PREFIX_TEXT], key[ROUTE_KEY_TEXT];
+	char key[ROUTE_KEY_TEXT];
 	shown_begin(&d->advertised);
 	for (size_t i = 0; i < d->gateway->connections.count; i++) {
 		struct connection *connection = d->gateway->connections.items[i];
@@ -243,7 +241,7 @@ void advertise(struct route *r, struct destination *d)
 		}
 		shown->published = true;
 		shown->state = state;
-		snprintf(key, sizeof key, "%s/%s", connection->object.id, prefix_format(&d->prefix, text));
+		row_key(key, connection->object.id, prefix_text(r, &d->prefix), NULL, NULL);
 		struct route_action action = {.table = ROUTE_TABLE_ADVERTISED,
 		                              .key = key,
 		                              .advertised = {
@@ -257,7 +255,7 @@ void advertise(struct route *r, struct destination *d)
 	}
 	struct shown *shown;
 	for (size_t at = 0; (shown = shown_stale(&d->advertised, &at)) != NULL; shown_drop(r, &d->advertised, shown)) {
-		snprintf(key, sizeof key, "%s/%s", shown->next_hop->id, prefix_format(&d->prefix, text));
+		row_key(key, shown->next_hop->id, prefix_text(r, &d->prefix), NULL, NULL);
 		emit(r, &(struct route_action){.table = ROUTE_TABLE_ADVERTISED, .removed = true, .key = key});
 	}
 }

@@ -56,9 +56,8 @@ static void show(struct route *r, const struct vpc_table *table, struct vpc_entr
 	if (shown->published && shown->state == state && shown->content == content) {
 		return;
 	}
-	char text[PREFIX_TEXT], key[ROUTE_KEY_TEXT];
-	snprintf(key, sizeof key, "%s/%s/%s/%s", table->object.id, prefix_format(&entry->prefix, text), types[row->kind],
-	         gateway_id);
+	char key[ROUTE_KEY_TEXT];
+	row_key(key, table->object.id, prefix_text(r, &entry->prefix), types[row->kind], gateway_id);
 	shown_update(r, shown, key, state, content);
 	struct route_action action = {.table = ROUTE_TABLE_VPC,
 	                              .key = key,
@@ -241,10 +240,10 @@ void vpc_entry_settle(struct route *r, struct vpc_table *table, const struct pre
 	}
 	struct shown *shown;
 	for (size_t at = 0; (shown = shown_stale(&entry->shown, &at)) != NULL; shown_drop(r, &entry->shown, shown)) {
-		char text[PREFIX_TEXT], row_key[ROUTE_KEY_TEXT];
-		snprintf(row_key, sizeof row_key, "%s/%s/%s/%s", table->object.id, prefix_format(&entry->prefix, text),
-		         types[shown->kind], shown->next_hop ? shown->next_hop->id : "");
-		emit(r, &(struct route_action){.table = ROUTE_TABLE_VPC, .removed = true, .key = row_key});
+		char removed_key[ROUTE_KEY_TEXT];
+		row_key(removed_key, table->object.id, prefix_text(r, &entry->prefix), types[shown->kind],
+		        shown->next_hop ? shown->next_hop->id : "");
+		emit(r, &(struct route_action){.table = ROUTE_TABLE_VPC, .removed = true, .key = removed_key});
 	}
 	if (entry->shown.count == 0) {
 		shown_fini(r, &entry->shown);

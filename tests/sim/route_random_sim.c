@@ -1,6 +1,6 @@
 // Random events into the route core, and after each batch the published rows must be those that a from-scratch computation
 // gives. The computation below is written straight from the product's rules over plain arrays and shares nothing with the core.
-// TWINSPAN_SEEDS sets how many seeds run, TWINSPAN_SEED runs a single one.
+// SEEDS sets how many run, SEED runs a single one.
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -975,7 +975,7 @@ static void run(uint64_t seed)
 		}
 		memcpy(sim.world.order, sim.out.order, sizeof sim.world.order);
 		if (!compare(&sim.world, &sim.out)) {
-			fail_msg("seed %llu, batch %u: TWINSPAN_SEED=%llu runs it alone", (unsigned long long)seed, batch,
+			fail_msg("seed %llu, batch %u: SEED=%llu runs it alone", (unsigned long long)seed, batch,
 			         (unsigned long long)seed);
 		}
 	}
@@ -991,7 +991,7 @@ static void test_random(void **state)
 	for (unsigned i = 0; i < PREFIXES; i++) {
 		assert_true(prefix_parse(pool[i], &parsed[i]));
 	}
-	const char *one = getenv("TWINSPAN_SEED"), *many = getenv("TWINSPAN_SEEDS");
+	const char *one = getenv("SEED"), *many = getenv("SEEDS");
 	if (one) {
 		run(strtoull(one, NULL, 10));
 		return;
