@@ -171,7 +171,8 @@ static void add_setup(struct text *out, const struct ends *ends)
 {
 	const struct record *tunnel = ends->tunnel;
 	text_add(out,
-	         "#### setup.sh\n#!/bin/sh\n# Run as root when charon is up: gives its tunnel device the inner address "
+	         "#### setup.sh\n#!/bin/sh\n# Run as root when charon is up, before its connections are loaded: gives its "
+	         "tunnel device the inner address "
 	         "%s.\nset -eu\n",
 	         record_text(tunnel, "customerInsideAddress"));
 	text_add(out,
@@ -180,10 +181,12 @@ static void add_setup(struct text *out, const struct ends *ends)
 	         "0.2\ndone\n");
 	text_add(out, "ip link set ipsec0 mtu 1400 up\nip address replace %s/30 dev ipsec0\n",
 	         record_text(tunnel, "customerInsideAddress"));
-	text_add(
-	    out,
-	    "# charon routes nothing into the tunnel by itself: BIRD does%s.\nip route flush table 220 2>/dev/null || true\n",
-	    record_is(ends->connection, "routing", "BGP") ? "" : ", or the routes below");
+	text_add(out,
+	         "# kernel-libipsec fills table 220 with a default route into the tunnel, whatever install_routes says, and "
+	         "again when it\n"
+	         "# likes: it is not to be looked at. What goes into the tunnel is up to BIRD%s.\n"
+	         "ip rule del table 220 2>/dev/null || true\n",
+	         record_is(ends->connection, "routing", "BGP") ? "" : ", or the routes below");
 	text_add(out,
 	         "for setting in net.ipv4.ip_forward=1 net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.ipsec0.rp_filter=0; do\n"
 	         "\tsysctl -qw \"$setting\" 2>/dev/null || echo \"set $setting by hand\" >&2\ndone\n");
@@ -200,7 +203,8 @@ static void add_bird(struct text *out, const struct ends *ends)
 	const struct record *tunnel = ends->tunnel;
 	// BIRD 2.0.12 carries out what a timer decided when its loop turns next, up to 3 s later when nothing wakes it.
 	text_add(out,
-	         "#### bird.conf\nrouter id %s;\n# The short scan time also keeps a hold time that ran out from being acted on seconds late.\n"
+	         "#### bird.conf\nrouter id %s;\n# The short scan time also keeps a hold time that ran out from being acted on "
+	         "seconds late.\n"
 	         "protocol device { scan time 1; }\n",
 	         record_text(tunnel, "customerAddress"));
 	if (!record_is(ends->connection, "routing", "BGP")) {
