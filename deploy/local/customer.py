@@ -113,6 +113,7 @@ protocol bgp idc_router {{
     def start(self):
         self.start_charon()
         self.setup()
+        self.load()
         self.start_bird()
 
     def start_charon(self):
@@ -135,7 +136,8 @@ protocol bgp idc_router {{
         self._charon = ns.start(command, f"{self.directory}/charon.log", netns=self.netns,
                                 environment={"STRONGSWAN_CONF": f"{seen_at}/charon.conf"}, cwd="/")
         ns.wait_until(lambda: os.path.exists(f"{self.private_run}/charon.vici"), 10, f"{self.name}: charon's start")
-        ns.wait_until(lambda: "ipsec0" in ns.ip(self.netns, "-br link"), 10, f"{self.name}: ipsec0")
+
+    def load(self):
         self.swanctl("--load-all", "--file", f"{self.private_run}/swanctl.conf")
 
     def setup(self):
