@@ -3,22 +3,21 @@ its memory in PostgreSQL, and how long it takes."""
 import ipaddress
 import os
 import pathlib
-import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
-import urllib.request
 
 import pytest
 
 TOP = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(TOP / "tests/lab"))
+import api  # noqa: E402
 import bus as lab  # noqa: E402
 from bus import resource_pb2 as R, tables_pb2 as T  # noqa: E402
 
-BINARY = os.environ.get("ROUTE_UNDER_TEST", str(TOP / "build/bin/twinspan-route"))
-POSTGRES = pathlib.Path("/usr/lib/postgresql/15/bin")
+BINARY = api.BUILD / "bin/twinspan-route"
 NODES = ["node-a", "node-b"]
 
 
@@ -205,23 +204,10 @@ def test_owners_die(region):
     groups.wait(lambda rows: any(sorted(m.tunnel_id for m in g.members) == both for g in rows.values()), seconds=8)
 
 
-@pytest.mark.skipif(not (POSTGRES / "initdb").exists(), reason="no PostgreSQL 15")
 def test_remembers_ages(tmp_path):
-    data = tmp_path / "pg"
-    data.mkdir()
-    os.chmod(tmp_path, 0o755)
-    for parent in list(tmp_path.parents)[:3]:
-        os.chmod(parent, 0o755)
-    shutil.chown(data, "postgres")
-
-    def postgres(*command):
-        subprocess.run(["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups", *map(str, command)], check=True,
-                       stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/")
-
-    postgres(POSTGRES / "initdb", "-D", data / "db", "-A", "trust", "-U", "postgres", "--no-sync")
-    options = f"-k {data} -c listen_addresses='' -c fsync=off"
-    postgres(POSTGRES / "pg_ctl", "-D", data / "db", "-w", "-o", options, "-l", data / "log", "start")
-    region = Region(tmp_path, database=f"host={data} user=postgres dbname=postgres")
+    postgres = api.Postgres(tmp_path / "pg")
+    postgres.start()
+    region = Region(tmp_path, database=postgres.where)
     try:
         resource(region)
         a = node(region, "node-a", "tun-a")
@@ -233,8 +219,7 @@ def test_remembers_ages(tmp_path):
         since, epoch = shown.rows[key].since, shown.epoch
 
         def stored():
-            query = [str(POSTGRES / "psql"), "-h", str(data), "-U", "postgres", "-Atc", f"SELECT since FROM route.row WHERE key = '{key}'"]
-            return subprocess.run(query, capture_output=True, text=True, check=False).stdout.strip()
+            return postgres.query(f"SELECT since FROM route.row WHERE key = '{key}'")
 
         wait_for(lambda: stored() == str(since))
         region.kill()
@@ -243,17 +228,17 @@ def test_remembers_ages(tmp_path):
         shown.wait(lambda rows: shown.epoch != epoch and key in rows, seconds=10)
         assert shown.rows[key].since == since
         # Without PostgreSQL all goes on, and what changed is written when it is back.
-        postgres(POSTGRES / "pg_ctl", "-D", data / "db", "-m", "immediate", "stop")
+        postgres.stop("immediate")
         put_learned(a["learned"], "tun-a", "192.168.9.0/24")
         a["learned"].commit()
         effective = region.replicate("effective_route", T.EffectiveRoute)
         effective.wait(lambda rows: "bgw-1/192.168.9.0/24" in rows, seconds=1)
         key = "bgw-1/EFFECTIVE/192.168.9.0/24/vpn-1"
-        postgres(POSTGRES / "pg_ctl", "-D", data / "db", "-w", "-o", options, "-l", data / "log", "start")
+        postgres.start()
         wait_for(lambda: stored() != "")
     finally:
         region.close()
-        postgres(POSTGRES / "pg_ctl", "-D", data / "db", "-m", "immediate", "stop")
+        postgres.stop("immediate")
 
 
 def wait_for(condition, seconds=8):
@@ -264,7 +249,6 @@ def wait_for(condition, seconds=8):
 
 
 def metric_value(region, name):
-    import socket
     with socket.socket(socket.AF_UNIX) as connection:
         connection.connect(f"{region.directory}/health")
         connection.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
