@@ -19,6 +19,7 @@ static const char *const settings[][2] = {
     {"ipv6/conf/default/accept_ra", "0"},
     {"ipv6/conf/default/addr_gen_mode", "1"},
     {"ipv4/fib_multipath_hash_policy", "1"}, // by five-tuple
+    {"ipv4/nexthop_compat_mode", "0"},       // else a changed group is announced anew for each route that uses it
     {"ipv4/ip_forward", "1"},                // last: it says that the others are made
 };
 enum { SETTINGS = sizeof settings / sizeof settings[0] };

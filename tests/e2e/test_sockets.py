@@ -3,6 +3,7 @@
 import array
 import ctypes
 import os
+import pathlib
 import select
 import signal
 import socket
@@ -15,7 +16,7 @@ import uuid
 import pytest
 from scapy.all import ESP, IP, UDP, Raw
 
-BUILD = os.environ.get("BUILD", os.environ.get("B", "build"))
+TOOL = os.environ.get("SOCKETS_UNDER_TEST", str(pathlib.Path(__file__).resolve().parents[2] / "build/test/tools/esp_sockets"))
 WORKERS = 3
 NODE, PEER = "198.51.100.17", "198.51.100.1"
 
@@ -30,12 +31,9 @@ def sh(*command, netns=None, check=True):
 class Tool:
     """One life of esp's socket side."""
 
-    def __init__(self, world, gateway=None):
-        arguments = [world.binary, str(WORKERS), world.path, str(world.ike_uid), str(world.bgp_uid)]
-        if gateway:
-            arguments += [world.prefix, "node", gateway]
-        self.process = subprocess.Popen(["nsenter", f"--net=/run/netns/{world.node}", "--"] + arguments, stdin=subprocess.PIPE,
-                                        stdout=subprocess.PIPE, bufsize=0)
+    def __init__(self, netns, path, gateway=(), uids=(0, 0)):
+        command = ["nsenter", f"--net=/run/netns/{netns}", "--", TOOL, WORKERS, path, *uids, *gateway]
+        self.process = subprocess.Popen([str(word) for word in command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
         self.pending = b""
         assert self.line() == "ready"
 
@@ -71,11 +69,25 @@ class Tool:
         self.process.wait()
 
 
-class World:
+class Inside:
+    def inside(self, netns, function, *arguments):
+        """Runs a function in a namespace: this thread goes there and comes back."""
+        here = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
+        there = os.open(f"/run/netns/{netns}", os.O_RDONLY)
+        libc = ctypes.CDLL(None, use_errno=True)
+        try:
+            assert libc.setns(there, 0x40000000) == 0
+            return function(*arguments)
+        finally:
+            assert libc.setns(here, 0x40000000) == 0
+            os.close(here)
+            os.close(there)
+
+
+class World(Inside):
     ike_uid, bgp_uid = 4001, 4002
 
     def __init__(self, folder):
-        self.binary = f"{BUILD}/test/tools/esp_sockets"
         mark = uuid.uuid4().hex[:6]
         self.prefix = f"t{mark}-"
         self.node, self.peer = f"t{mark}-n", f"t{mark}-p"
@@ -95,22 +107,9 @@ class World:
     def start(self, gateway=None):
         if gateway:
             self.made.append(f"{self.prefix}node-{gateway}")
-        tool = Tool(self, gateway)
+        tool = Tool(self.node, self.path, (self.prefix, "node", gateway) if gateway else (), (self.ike_uid, self.bgp_uid))
         self.tools.append(tool)
         return tool
-
-    def inside(self, netns, function, *arguments):
-        """Runs a function in a namespace: this thread goes there and comes back."""
-        here = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
-        there = os.open(f"/run/netns/{netns}", os.O_RDONLY)
-        libc = ctypes.CDLL(None, use_errno=True)
-        try:
-            assert libc.setns(there, 0x40000000) == 0
-            return function(*arguments)
-        finally:
-            assert libc.setns(here, 0x40000000) == 0
-            os.close(here)
-            os.close(there)
 
     def send_udp(self, port, *payloads, source=None):
         if not source:
