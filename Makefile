@@ -98,9 +98,10 @@ check-cores: $(CORE_LIBS) $(BASE_LIB)
 # ---- tests ----
 # tests/unit/<part>_<what>_test.c, tests/sim/<part>_<what>_sim.c and tests/fuzz/<part>_<what>_fuzz.c, where <part> is base, io, proto or a service:
 # they are linked with that part's library (a service: its core) and what it stands on.
+CTL_OBJECTS = $(filter-out %/main.o,$(call object,$(wildcard services/ctl/*.c)))
 part_of = $(firstword $(subst _, ,$(notdir $(1))))
-part_libs = $(if $(filter base,$(1)),,$(if $(filter io,$(1)),$(IO_LIB) $(PROTO_LIB),$(if $(filter proto,$(1)),$(PROTO_LIB),$(call core_lib,$(1)))))
-part_system_libs = $(if $(filter base,$(1)),,$(if $(filter io proto,$(1)),$(IO_LIBS),$(if $(filter resource,$(1)),$(call libs,libprotobuf-c jansson libcrypto),$(CORE_LIBS_$(1)))))
+part_libs = $(if $(filter base,$(1)),,$(if $(filter io,$(1)),$(IO_LIB) $(PROTO_LIB),$(if $(filter proto,$(1)),$(PROTO_LIB),$(if $(filter ctl,$(1)),$(CTL_OBJECTS) $(PROTO_LIB),$(call core_lib,$(1))))))
+part_system_libs = $(if $(filter base,$(1)),,$(if $(filter io proto,$(1)),$(IO_LIBS),$(if $(filter resource,$(1)),$(call libs,libprotobuf-c jansson libcrypto),$(if $(filter ctl,$(1)),$(LIBS_ctl),$(CORE_LIBS_$(1))))))
 UNIT_C = $(wildcard tests/unit/*_test.c)
 SIM_C = $(wildcard tests/sim/*_sim.c)
 FUZZ_C = $(wildcard tests/fuzz/*_fuzz.c)

@@ -182,3 +182,11 @@ void answer_free(struct answer *answer)
 	free(answer->text);
 	*answer = (struct answer){.exit_code = answer->exit_code};
 }
+
+char *api_escape(struct api *api, const char *text)
+{
+	char *escaped = text ? curl_easy_escape(api->curl, text, 0) : NULL;
+	char *out = duplicate_text(escaped);
+	curl_free(escaped);
+	return out;
+}

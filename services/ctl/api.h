@@ -21,5 +21,7 @@ struct answer {
 // `body` may be NULL. `revision`: sent as If-Match when not 0. A problem document is printed as a sentence on standard error.
 struct answer api_call(struct api *api, const char *method, const char *path, json_t *body, json_int_t revision);
 void answer_free(struct answer *answer);
+// As a part of a query; NULL stays NULL. To be freed.
+char *api_escape(struct api *api, const char *text);
 
 #endif

@@ -118,6 +118,43 @@ static bool set_from_file(json_t *body, const struct field_rule *rule, const cha
 	return set;
 }
 
+// Sets a field; a list's flag may be given more than once, and then adds to it.
+static bool set_or_add(json_t *body, const struct field_rule *rule, const char *text, struct problem *problem)
+{
+	json_t *own = json_object();
+	bool set = json_set_from_text(own, rule->kind, rule->path, text, problem);
+	json_t *into = body, *from = own;
+	const char *path = rule->path;
+	for (const char *dot; set && (dot = strchr(path, '.')) != NULL; path = dot + 1) {
+		char *name = format_text("%.*s", (int)(dot - path), path);
+		if (!json_object_get(into, name)) {
+			json_object_set_new(into, name, json_object());
+		}
+		into = json_object_get(into, name);
+		from = json_object_get(from, name);
+		free(name);
+	}
+	if (set) {
+		json_t *value = json_object_get(from, path), *before = json_object_get(into, path);
+		if (json_is_array(value) && json_is_array(before)) {
+			json_array_extend(before, value);
+		} else {
+			json_object_set(into, path, value);
+		}
+	}
+	json_decref(own);
+	return set;
+}
+
+// "--static-route" for one of the messages of "--static-routes".
+static bool names_one_of(const struct field_rule *rule, const char *name, const char *flag)
+{
+	struct field_shape shape = field_shape_of(rule->kind, rule->path);
+	size_t length = strlen(name);
+	return shape.list && shape.type == TYPE_MESSAGE && strlen(flag) + 1 == length && name[length - 1] == 's' &&
+	       strncmp(flag, name, length - 1) == 0;
+}
+
 // One flag: the field's own name, or for a secret also its name with "-file".
 static bool set_flag(json_t *body, enum resource_kind kind, const struct flag *flag)
 {
@@ -129,9 +166,9 @@ static bool set_flag(json_t *body, enum resource_kind kind, const struct flag *f
 			continue;
 		}
 		snprintf(file_name, sizeof file_name, "%s-file", name);
-		if (strcmp(flag->name, name) == 0) {
+		if (strcmp(flag->name, name) == 0 || names_one_of(&rules[i], name, flag->name)) {
 			struct problem problem = {.status = 0};
-			if (!json_set_from_text(body, kind, rules[i].path, flag->value, &problem)) {
+			if (!set_or_add(body, &rules[i], flag->value, &problem)) {
 				fprintf(stderr, "twinspan: --%s %s: %s\n", name,
 				        rules[i].flags & FIELD_SECRET ? "" : flag->value, problem.rule);
 				return false;

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "arguments.h"
+#include "verbs.h"
 
 enum { FLAG_TEXT = 96 };
 
@@ -55,8 +56,12 @@ static void print_values(const struct field_rule *rule, const struct field_shape
 
 void help_print_kind(enum resource_kind kind)
 {
-	printf("%s: %s\n\nVerbs: create, list, show, update, delete\n\nFlags of create and update:\n",
-	       kind_rules[kind].singular, kind_rules[kind].help);
+	printf("%s: %s\n\n", kind_rules[kind].singular, kind_rules[kind].help);
+	printf("  twinspan %1$s create|list [--flag value]…\n  twinspan %1$s show|delete <id or name>\n"
+	       "  twinspan %1$s update <id or name> [--flag value]…\n",
+	       kind_rules[kind].singular);
+	verbs_print(kind);
+	printf("\nFlags (a list's may be repeated; of `list` they are filters):\n");
 	size_t count = 0;
 	const struct field_rule *rules = field_rules_of(kind, &count);
 	for (size_t i = 0; i < count; i++) {

@@ -11,9 +11,13 @@ enum { ID_RANDOM_CHARACTERS = 10 };
 
 static bool is_id(enum resource_kind kind, const char *text)
 {
+	static const char letters[] = "abcdefghijklmnopqrstuvwxyz0123456789-"; // nothing that means something in a path
 	const char *prefix = kind_rules[kind].id_prefix;
+	if (text[strspn(text, letters)] != '\0') {
+		return false;
+	}
 	if (!prefix) {
-		return true; // the id is the name
+		return *text != '\0'; // the id is the name
 	}
 	size_t length = strlen(prefix);
 	return strncmp(text, prefix, length) == 0 && text[length] == '-' && strlen(text + length + 1) == ID_RANDOM_CHARACTERS;

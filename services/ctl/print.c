@@ -21,7 +21,7 @@ static const char *const kind_columns[RESOURCE_KINDS][COLUMNS_MAX] = {
     [RESOURCE_VPC_ATTACHMENT] = {"id", "name", "borderGatewayId", "vpcId", "propagation"},
     [RESOURCE_CUSTOMER_GATEWAY] = {"id", "name", "asn", "publicAddresses"},
     [RESOURCE_VPN_CONNECTION] = {"id", "name", "routing", "cloudAddresses", "haStatus"},
-    [RESOURCE_VPN_TUNNEL] = {"id", "name", "cloudAddress", "customerAddress", "adminState", "runningStatus", "bgpState",
+    [RESOURCE_VPN_TUNNEL] = {"id", "name", "cloudAddress", "customerAddress", "adminState", "runningStatus", "bgpState", "weak",
                              "reason"},
     [RESOURCE_BORDER_GATEWAY_ROUTE] = {"id", "name", "borderGatewayId", "destination", "nextHopType", "nextHopId"},
     [RESOURCE_TOKEN] = {"id", "name", "tenant", "role"},
@@ -159,24 +159,47 @@ static size_t columns_of(const json_t *items, const char *columns[COLUMNS_MAX])
 	return count;
 }
 
-static void print_members(const json_t *object, const char *prefix)
+// The value with "(weak)" after each choice that the rules call so. To be freed.
+static char *marked(enum resource_kind kind, const char *path, const json_t *value)
+{
+	const struct field_rule *rule = field_rule_find(kind, path);
+	if (!rule || !rule->weak) {
+		return cell(value);
+	}
+	char *out = duplicate_text("");
+	size_t count = json_is_array(value) ? json_array_size(value) : 1;
+	for (size_t i = 0; i < count; i++) {
+		char *item = cell(json_is_array(value) ? json_array_get(value, i) : value);
+		char *longer = format_text("%s%s%s%s", out, i ? ", " : "", item, in_list(rule->weak, item) ? " (weak)" : "");
+		free(item);
+		free(out);
+		out = longer;
+	}
+	return out;
+}
+
+static bool is_table(const json_t *value)
+{
+	return json_is_array(value) && json_is_object(json_array_get(value, 0));
+}
+
+// What fits a line each, or (`tables`) what does not.
+static void print_members(enum resource_kind kind, const json_t *object, const char *prefix, bool tables)
 {
 	const char *name;
 	json_t *value;
 	json_object_foreach((json_t *)(uintptr_t)object, name, value)
 	{
 		char *path = format_text("%s%s%s", prefix, *prefix ? "." : "", name);
-		bool table = json_is_array(value) && json_is_object(json_array_get(value, 0));
 		if (json_is_object(value)) {
-			print_members(value, path);
-		} else if (table) {
+			print_members(kind, value, path, tables);
+		} else if (is_table(value) && tables) {
 			const char *columns[COLUMNS_MAX];
 			size_t count = columns_of(value, columns);
 			printf("\n%s:\n", path);
 			print_table(value, columns, count);
-			printf("\n");
-		} else {
-			char *text = cell(value);
+		} else if (!is_table(value) && !tables && !(json_is_array(value) && json_array_size(value) == 0)) {
+			char *text = marked(kind, path, value);
 			printf("%-28s %s\n", path, text);
 			free(text);
 		}
@@ -184,11 +207,8 @@ static void print_members(const json_t *object, const char *prefix)
 	}
 }
 
-void print_resource(const json_t *resource)
+void print_resource(enum resource_kind kind, const json_t *resource)
 {
-	print_members(resource, "");
-	const json_t *weak = json_object_get(resource, "weak");
-	if (json_array_size(weak) > 0) {
-		printf("\nweak choices: for devices that know no better; prefer others where you can\n");
-	}
+	print_members(kind, resource, "", false);
+	print_members(kind, resource, "", true);
 }

@@ -11,7 +11,7 @@ void print_json(const json_t *json);
 void print_list(enum resource_kind kind, const json_t *items);
 // The rows of a list of objects with the named members as columns.
 void print_table(const json_t *items, const char *const *columns, size_t column_count);
-// Every field of one resource, lists of objects as tables.
-void print_resource(const json_t *resource);
+// Every field of one resource, lists of objects as tables after the rest; weak choices are marked.
+void print_resource(enum resource_kind kind, const json_t *resource);
 
 #endif

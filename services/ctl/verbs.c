@@ -25,7 +25,7 @@ static void print_one(const struct call *call, const json_t *resource)
 	if (call->arguments->json) {
 		print_json(resource);
 	} else {
-		print_resource(resource);
+		print_resource(call->kind, resource);
 	}
 }
 
@@ -61,9 +61,39 @@ static int create(struct call *call)
 	return answer.exit_code;
 }
 
+// Flags of a list are its filters: only rows whose field is this.
+static char *with_filters(struct call *call, json_t *filters)
+{
+	char *path = duplicate_text(call->path);
+	const char *name, *separator = "?";
+	json_t *value;
+	json_object_foreach(filters, name, value)
+	{
+		char *escaped = api_escape(call->api, json_string_value(value));
+		char *longer = escaped ? format_text("%s%s%s=%s", path, separator, name, escaped) : NULL;
+		free(escaped);
+		if (!longer) {
+			fprintf(stderr, "twinspan: a list is filtered by fields that are text, which %s is not\n", name);
+			free(path);
+			return NULL;
+		}
+		free(path);
+		path = longer;
+		separator = "&";
+	}
+	return path;
+}
+
 static int list(struct call *call)
 {
-	struct answer answer = api_call(call->api, "GET", call->path, NULL, 0);
+	json_t *filters = arguments_body(call->arguments, call->kind);
+	char *path = filters && names_resolve(call->api, call->kind, filters) ? with_filters(call, filters) : NULL;
+	struct answer answer = {.exit_code = EXIT_USAGE};
+	if (path) {
+		answer = api_call(call->api, "GET", path, NULL, 0);
+	}
+	free(path);
+	json_decref(filters);
 	if (answer.exit_code == EXIT_OK) {
 		print_items(call, call->kind, answer.json);
 	}
@@ -147,6 +177,21 @@ static int delete_one(struct call *call)
 	return answer.exit_code;
 }
 
+// Generated keys are in this answer and never again, so a table must not swallow them.
+static void print_generated_keys(const json_t *tunnels)
+{
+	size_t index;
+	json_t *tunnel;
+	json_array_foreach((json_t *)(uintptr_t)tunnels, index, tunnel)
+	{
+		const char *key = json_string_value(json_object_get(json_object_get(tunnel, "ike"), "preSharedKey"));
+		if (key) {
+			printf("%s%s  pre-shared key, shown only now: %s\n", index ? "" : "\n",
+			       json_string_value(json_object_get(tunnel, "id")), key);
+		}
+	}
+}
+
 static int add_tunnels(struct call *call)
 {
 	char *path = format_text("%s/tunnels", call->path);
@@ -154,6 +199,9 @@ static int add_tunnels(struct call *call)
 	int result = answer.exit_code;
 	if (result == EXIT_OK) {
 		print_items(call, RESOURCE_VPN_TUNNEL, answer.json);
+		if (!call->arguments->json) {
+			print_generated_keys(json_object_get(answer.json, "items"));
+		}
 		if (call->arguments->wait_seconds) {
 			result = wait_until_up(call, json_object_get(answer.json, "items"), call->arguments->wait_seconds);
 		}
@@ -236,7 +284,7 @@ static const struct verb {
 	const char *flags;       // those it takes itself, separated by commas; NULL: the fields of the kind
 } verbs[] = {
     {"create", create, false, RESOURCE_KINDS, NULL},
-    {"list", list, false, RESOURCE_KINDS, ""},
+    {"list", list, false, RESOURCE_KINDS, NULL},
     {"show", show, true, RESOURCE_KINDS, ""},
     {"update", update, true, RESOURCE_KINDS, NULL},
     {"delete", delete_one, true, RESOURCE_KINDS, ""},
@@ -246,6 +294,20 @@ static const struct verb {
     {"events", events, true, RESOURCE_VPN_TUNNEL, ""},
     {"configuration", configuration, true, RESOURCE_VPN_TUNNEL, "vendor,pre-shared-key-file,directory"},
 };
+
+void verbs_print(enum resource_kind kind)
+{
+	for (size_t i = 0; i < sizeof verbs / sizeof *verbs; i++) {
+		if (verbs[i].kind == kind) {
+			printf("  twinspan %s %s <id or name>", kind_rules[kind].singular, verbs[i].name);
+			for (const char *flag = verbs[i].flags; flag && *flag;
+			     flag += strcspn(flag, ",") + (strchr(flag, ',') != NULL)) {
+				printf(" [--%.*s …]", (int)strcspn(flag, ","), flag);
+			}
+			printf("%s\n", verbs[i].flags ? "" : " [--flag value]…");
+		}
+	}
+}
 
 // A flag that the verb does not know is refused before anything is asked of the API.
 static bool flags_fit(const struct verb *verb, const struct arguments *arguments)
