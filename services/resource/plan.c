@@ -286,6 +286,16 @@ static void date_changes(struct draft *draft)
 	}
 }
 
+static bool plan_template(struct draft *draft, const struct record *connection)
+{
+	const struct request *request = draft->request;
+	struct record *given = record_copy(request->body);
+	bool done = check_given(draft, given, NULL) && apply_cleared(draft, request->cleared, given) &&
+	            plan_add_tunnels(draft, connection, given);
+	record_free(&given);
+	return done;
+}
+
 static bool plan_action(struct draft *draft)
 {
 	const struct request *request = draft->request;
@@ -303,7 +313,7 @@ static bool plan_action(struct draft *draft)
 	case ACTION_DELETE:
 		return plan_delete(draft, row);
 	case ACTION_ADD_TUNNELS:
-		return check_given(draft, request->body, NULL) && plan_add_tunnels(draft, row, request->body);
+		return plan_template(draft, row);
 	case ACTION_REKEY_CHILD:
 		return plan_count(draft, "rekeyChildRequests");
 	case ACTION_REKEY_IKE:
