@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { LINGER_SECONDS = 6 };
+enum { LINGER_SECONDS = 6, CONFIRM_SECONDS = 60 };
 
 static struct bytes spi_key(const uint32_t *spi)
 {
@@ -54,6 +54,7 @@ struct child_sa *child_new(struct ike *ike, struct ike_sa *sa, uint32_t spi_in, 
 	child->generation = ++ike->child_generation;
 	child->in_use = in_use;
 	child->remove_at = INSTANT_NEVER;
+	child->confirmed_at = initiator ? ike->now : ike->now + SECONDS(CONFIRM_SECONDS);
 	struct child_keys keys;
 	child_keys_derive(suite, sa->suite.prf, &sa->keys.d, inputs, &keys);
 	child->encryption_out = initiator ? keys.encryption_i : keys.encryption_r;
@@ -148,40 +149,49 @@ void child_use(struct ike *ike, struct ike_sa *sa, struct child_sa *child)
 	}
 }
 
-// A better one to send on has a higher rank.
-static int rank(const struct ike_sa *sa, const struct child_sa *child)
+void children_confirm(struct ike *ike, struct ike_sa *sa)
 {
-	bool standing = sa->state == IKE_SA_ESTABLISHED;
-	if ((!standing && sa->state != IKE_SA_REPLACED) || child->state > CHILD_REPLACED) {
+	for (size_t i = 0; i < sa->child_count; i++) {
+		struct child_sa *child = sa->children[i];
+		if (child->confirmed_at <= ike->now) {
+			continue;
+		}
+		child->confirmed_at = ike->now;
+		sa->dirty = true;
+		if (child->state == CHILD_LIVE && child->spi_in != sa->request.rival_child) {
+			child_use(ike, sa, child);
+		}
+	}
+}
+
+// A better one to send on has a higher rank.
+static int rank(const struct ike *ike, const struct child_sa *child)
+{
+	bool standing = child->sa->state == IKE_SA_ESTABLISHED;
+	if ((!standing && child->sa->state != IKE_SA_REPLACED) || child->state > CHILD_REPLACED) {
 		return 0;
 	}
-	return 1 + (child->state == CHILD_LIVE ? 1 : 0) + (standing ? 2 : 0);
+	return 1 + (child->state == CHILD_LIVE ? 1 : 0) + (child->confirmed_at <= ike->now ? 2 : 0) + (standing ? 4 : 0);
 }
 
 void tunnel_select_outbound(struct ike *ike, struct tunnel *tunnel)
 {
-	struct ike_sa *best_sa = NULL;
 	struct child_sa *best = NULL;
 	for (size_t i = 0; i < tunnel->sa_count; i++) {
 		struct ike_sa *sa = tunnel->sas[i];
 		for (size_t k = 0; k < sa->child_count; k++) {
 			struct child_sa *child = sa->children[k];
-			int this_rank = rank(sa, child);
-			if (this_rank == 0) {
-				// Nothing is sent on what the peer is about to lose, if there is another; below.
-				continue;
-			}
-			if (child->in_use) {
+			int this_rank = rank(ike, child), best_rank = best ? rank(ike, best) : 0;
+			if (this_rank > 0 && child->in_use) {
 				return;
 			}
-			int best_rank = best ? rank(best_sa, best) : 0;
-			if (this_rank > best_rank || (this_rank == best_rank && child->generation > best->generation)) {
-				best_sa = sa;
+			if (this_rank > best_rank ||
+			    (this_rank > 0 && this_rank == best_rank && child->generation > best->generation)) {
 				best = child;
 			}
 		}
 	}
 	if (best) {
-		child_use(ike, best_sa, best);
+		child_use(ike, best->sa, best);
 	}
 }

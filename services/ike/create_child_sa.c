@@ -6,7 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { REPLACED_SECONDS = 20 };
+enum { REPLACED_SECONDS = 65 }; // longer than any request goes unanswered
 
 // ---- parts that IKE_AUTH shares ----
 void selectors_write(struct chain *chain, uint8_t type, const struct traffic_selectors *selectors)

@@ -217,6 +217,7 @@ static void receive_request(struct ike *ike, struct ike_sa *sa, const struct ike
 		action_send(ike, sa, (struct bytes){sa->response, sa->response_length});
 	} else {
 		sign_of_life(ike, sa, datagram);
+		children_confirm(ike, sa);
 		answer_request(ike, sa, header, error, &payloads);
 	}
 	wipe(plain, sizeof plain);
@@ -373,7 +374,8 @@ static void take_usage(struct ike *ike, const struct sa_usage *usage)
 	}
 	if (usage->packets_in > child->packets_in && child->state == CHILD_LIVE && !child->in_use &&
 	    sa->state == IKE_SA_ESTABLISHED) {
-		child_use(ike, sa, child); // the peer sends on it, so it has it
+		child->confirmed_at = ike->now; // the peer sends on it, so it has it
+		child_use(ike, sa, child);
 	}
 	child->packets_in = usage->packets_in;
 	uint64_t bytes = usage->bytes_in > usage->bytes_out ? usage->bytes_in : usage->bytes_out;

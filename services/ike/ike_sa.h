@@ -44,6 +44,7 @@ struct child_sa {
 	bool in_use;                            // outbound
 	bool rekey_wanted;                      // asked for, or its lifetime in bytes or packets nears
 	instant rekey_at, expire_at, remove_at; // remove_at: of a REPLACED one, when we delete it ourselves
+	instant confirmed_at;                   // when the peer is known to have it: before that it is not rekeyed
 	uint64_t bytes_soft, packets_soft;      // 0: no limit
 	uint64_t packets_in;                    // as last reported
 };
@@ -217,7 +218,9 @@ size_t child_count_live(const struct ike_sa *sa);                           // L
 void child_linger(struct ike *ike, struct ike_sa *sa, struct child_sa *child);
 void child_remove(struct ike *ike, struct ike_sa *sa, struct child_sa *child);
 void child_use(struct ike *ike, struct ike_sa *sa, struct child_sa *child); // the peer has it: send on it and no older one
-void tunnel_select_outbound(struct ike *ike, struct tunnel *tunnel);        // something is in use, if there is anything
+// The peer has what it asked for: with a window of one, its next request says so, and so does traffic.
+void children_confirm(struct ike *ike, struct ike_sa *sa);
+void tunnel_select_outbound(struct ike *ike, struct tunnel *tunnel); // something is in use, if there is anything
 
 // ---- message.c ----
 // Seals a chain into a whole message; returns its length, 0 when it does not fit.

@@ -213,6 +213,7 @@ static void child_sa(struct archive *a, struct child_sa *value)
 	time64(a, &value->rekey_at);
 	time64(a, &value->expire_at);
 	time64(a, &value->remove_at);
+	time64(a, &value->confirmed_at);
 	number64(a, &value->bytes_soft);
 	number64(a, &value->packets_soft);
 	number64(a, &value->packets_in);

@@ -3,7 +3,7 @@
 //   handshake        given up 10 s after a request without an answer; a peer's half-open one after 15 s
 //   liveness         asks after dpd.interval without a sign of life, dead at dpd.timeout (RFC 7296 §2.4); an unanswered request
 //   is the end after 60 s lifetimes        rekeyed at lifetime - margin - fuzz, closed at the lifetime (§2.8) replaced deleted
-//   by us when who should have has not after 20 s linger           6 s: inbound child SAs after their delete, closed IKE SAs
+//   by us when who should have has not after 65 s linger           6 s: inbound child SAs after their delete, closed IKE SAs
 //   for retransmissions NAT keepalive    20 s, only when a NAT is before us (RFC 3948 §4)
 #include "ike_sa.h"
 
@@ -75,7 +75,9 @@ static instant child_deadline(const struct ike_sa *sa, const struct child_sa *ch
 		return instant_min(child->remove_at, child->expire_at);
 	}
 	bool idle = sa->request.kind == REQUEST_NONE;
-	return idle ? instant_min(child->expire_at, child->rekey_wanted ? 0 : child->rekey_at) : child->expire_at;
+	instant due = child->rekey_wanted ? 0 : child->rekey_at;
+	due = due > child->confirmed_at ? due : child->confirmed_at;
+	return idle ? instant_min(child->expire_at, due) : child->expire_at;
 }
 
 static struct child_sa *child_to_delete(const struct ike_sa *sa)
@@ -92,7 +94,8 @@ static struct child_sa *child_to_rekey(const struct ike *ike, const struct ike_s
 {
 	for (size_t i = 0; i < sa->child_count; i++) {
 		struct child_sa *child = sa->children[i];
-		if (child->state == CHILD_LIVE && (child->rekey_wanted || ike->now >= child->rekey_at)) {
+		bool due = child->rekey_wanted || ike->now >= child->rekey_at;
+		if (child->state == CHILD_LIVE && due && ike->now >= child->confirmed_at) {
 			return child;
 		}
 	}

@@ -4,7 +4,7 @@
 
 #include <string.h>
 
-enum { REPLACED_SECONDS = 20 };
+enum { REPLACED_SECONDS = 65 }; // longer than any request goes unanswered
 
 static struct bytes spi_octets(uint64_t spi, uint8_t out[static IKE_SPI_LENGTH])
 {
