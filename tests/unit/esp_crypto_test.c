@@ -1,11 +1,11 @@
 // Ciphers: published vectors, a second implementation (OpenSSL) over every suite, and what must not authenticate.
+#include <cmocka.h>
+#include <openssl/evp.h>
+#include <openssl/hmac.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <cmocka.h>
-#include <openssl/evp.h>
-#include <openssl/hmac.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -57,10 +57,14 @@ static void gcm_test_draft(void **state)
 	static const struct {
 		const char *key, *salt, *packet, *plain;
 	} cases[] = {
-	    {"4c80cdefbb5d10da906ac73c3613a634", "2e443b68", "000043218765432100000000" "4956ed7e3b244cfe"
-	     "fecf537e729d5b07dc30df528dd22b768d1b98736696a6fd348509fa13ceac34cfa2436f14a3f3cf65925bf1f4a13c5d15b21e1884f5ff6247aeabb7"
+	    {"4c80cdefbb5d10da906ac73c3613a634", "2e443b68",
+	     "000043218765432100000000"
+	     "4956ed7e3b244cfe"
+	     "fecf537e729d5b07dc30df528dd22b768d1b98736696a6fd348509fa13ceac34cfa2436f14a3f3cf65925bf1f4a13c5d15b21e1884f5ff624"
+	     "7aeabb7"
 	     "86b93bce61bc17d768fd9732459018148f6cbe722fd04796562dfdb4",
-	     "45000048699a000080114db7c0a80102c0a801010a9bf15638d301000001000000000000045f736970045f7564700373697009637962657263697479"
+	     "45000048699a000080114db7c0a80102c0a801010a9bf15638d301000001000000000000045f736970045f756470037369700963796265726"
+	     "3697479"
 	     "02646b000021000101020201"},
 	};
 	(void)state;
@@ -108,11 +112,13 @@ static const EVP_MD *digest_of(enum esp_integrity integrity)
 
 static const EVP_CIPHER *cipher_of(enum esp_encryption encryption)
 {
-	return encryption == ESP_AES_CBC_128 ? EVP_aes_128_cbc() : encryption == ESP_AES_CBC_192 ? EVP_aes_192_cbc() : EVP_aes_256_cbc();
+	return encryption == ESP_AES_CBC_128   ? EVP_aes_128_cbc()
+	       : encryption == ESP_AES_CBC_192 ? EVP_aes_192_cbc()
+	                                       : EVP_aes_256_cbc();
 }
 
-static void independent(const struct suite *suite, const struct esp_sa_keys *keys, uint8_t *packet, const uint8_t *plain, int length,
-                        bool extended, uint64_t sequence)
+static void independent(const struct suite *suite, const struct esp_sa_keys *keys, uint8_t *packet, const uint8_t *plain,
+                        int length, bool extended, uint64_t sequence)
 {
 	EVP_CIPHER_CTX *context = EVP_CIPHER_CTX_new();
 	int n;
@@ -147,7 +153,8 @@ static void cbc_against_openssl(void **state)
 					assert_true(suite_of(encryption, integrity, &suite));
 					random_fill(&random, key, sizeof key);
 					random_fill(&random, mac_key, sizeof mac_key);
-					struct esp_sa_keys keys = {.encryption = {key, suite.encryption_key}, .integrity = {mac_key, suite.integrity_key}};
+					struct esp_sa_keys keys = {.encryption = {key, suite.encryption_key},
+					                           .integrity = {mac_key, suite.integrity_key}};
 					struct cipher *seal = cipher_new(e.engine, &suite, &keys, true, extended);
 					struct cipher *open = cipher_new(e.engine, &suite, &keys, false, extended);
 					assert_non_null(seal);
@@ -155,8 +162,11 @@ static void cbc_against_openssl(void **state)
 						uint32_t length = 16 * (1 + random_below(&random, 90));
 						random_fill(&random, plain[i], length);
 						random_fill(&random, packet[i], 8);
-						ops[i] = (struct crypto_op){
-						    .cipher = seal, .esp = packet[i], .plain = packet[i] + 24, .length = length, .sequence = random_u64(&random)};
+						ops[i] = (struct crypto_op){.cipher = seal,
+						                            .esp = packet[i],
+						                            .plain = packet[i] + 24,
+						                            .length = length,
+						                            .sequence = random_u64(&random)};
 						memcpy(packet[i] + 24, plain[i], length);
 						crypto_seal(e.crypto, &ops[i]);
 					}
@@ -164,7 +174,8 @@ static void cbc_against_openssl(void **state)
 					for (int i = 0; i < 64; i++) {
 						size_t size = 24 + ops[i].length + suite.icv;
 						memcpy(wanted, packet[i], 24);
-						independent(&suite, &keys, wanted, plain[i], (int)ops[i].length, extended, ops[i].sequence);
+						independent(&suite, &keys, wanted, plain[i], (int)ops[i].length, extended,
+						            ops[i].sequence);
 						assert_memory_equal(wanted, packet[i], size);
 						packet[i][random_below(&random, (uint32_t)size)] ^= i % 4 == 0 ? 0x20 : 0;
 						ops[i].cipher = open;
@@ -200,8 +211,10 @@ static void rfc3602(void **state)
 	     "5468697320697320612034382d62797465206d657373616765202865786163746c7920332041455320626c6f636b7329",
 	     "d0a02b3836451753d493665d33f0e8862dea54cdb293abc7506939276772f8d5021c19216bad525c8579695d83ba2684"},
 	    {"56e47a38c5598974bc46903dba290349", "8ce82eefbea0da3c44699ed7db51b7d9",
-	     "a0a1a2a3a4a5a6a7a8a9aaabacadaeafb0b1b2b3b4b5b6b7b8b9babbbcbdbebfc0c1c2c3c4c5c6c7c8c9cacbcccdcecfd0d1d2d3d4d5d6d7d8d9dadbdcdddedf",
-	     "c30e32ffedc0774e6aff6af0869f71aa0f3af07a9a31a9c684db207eb0ef8e4e35907aa632c3ffdf868bb7b29d3d46ad83ce9f9a102ee99d49a53e87f4c3da55"},
+	     "a0a1a2a3a4a5a6a7a8a9aaabacadaeafb0b1b2b3b4b5b6b7b8b9babbbcbdbebfc0c1c2c3c4c5c6c7c8c9cacbcccdcecfd0d1d2d3d4d5d6d7d"
+	     "8d9dadbdcdddedf",
+	     "c30e32ffedc0774e6aff6af0869f71aa0f3af07a9a31a9c684db207eb0ef8e4e35907aa632c3ffdf868bb7b29d3d46ad83ce9f9a102ee99d4"
+	     "9a53e87f4c3da55"},
 	};
 	for (int openssl = 0; openssl < 2; openssl++) {
 		struct engine e = engine_new(openssl);
@@ -269,14 +282,17 @@ static void gcm_both_engines_agree(void **state)
 		random_fill(&random, plain, length);
 		random_fill(&random, a, 8);
 		memcpy(b, a, 8);
-		struct cipher *seal = gcm(&mb, key, key_length, true, extended), *other = gcm(&ssl, key, key_length, true, extended);
-		struct crypto_op op = {.cipher = seal, .esp = a, .plain = plain, .length = length, .sequence = random_u64(&random)};
+		struct cipher *seal = gcm(&mb, key, key_length, true, extended),
+		              *other = gcm(&ssl, key, key_length, true, extended);
+		struct crypto_op op = {
+		    .cipher = seal, .esp = a, .plain = plain, .length = length, .sequence = random_u64(&random)};
 		crypto_seal(mb.crypto, &op);
 		op.cipher = other;
 		op.esp = b;
 		crypto_seal(ssl.crypto, &op);
 		assert_memory_equal(a, b, 16 + length + 16);
-		struct cipher *open = gcm(&mb, key, key_length, false, extended), *check = gcm(&ssl, key, key_length, false, extended);
+		struct cipher *open = gcm(&mb, key, key_length, false, extended),
+		              *check = gcm(&ssl, key, key_length, false, extended);
 		bool spoil = i % 5 == 0;
 		uint32_t at = random_below(&random, 16 + length + 16);
 		if (spoil) {
@@ -326,14 +342,15 @@ static bool field(const char *at, const char *end, const char *name, char *out, 
 static int wycheproof_case(struct engine *e, const char *at, const char *end)
 {
 	char key[128], iv[128], aad[256], msg[1024], ct[1024], tag[64], result[32];
-	if (!field(at, end, "key", key, sizeof key) || !field(at, end, "iv", iv, sizeof iv) || !field(at, end, "aad", aad, sizeof aad) ||
-	    !field(at, end, "msg", msg, sizeof msg) || !field(at, end, "ct", ct, sizeof ct) || !field(at, end, "tag", tag, sizeof tag) ||
+	if (!field(at, end, "key", key, sizeof key) || !field(at, end, "iv", iv, sizeof iv) ||
+	    !field(at, end, "aad", aad, sizeof aad) || !field(at, end, "msg", msg, sizeof msg) ||
+	    !field(at, end, "ct", ct, sizeof ct) || !field(at, end, "tag", tag, sizeof tag) ||
 	    !field(at, end, "result", result, sizeof result)) {
 		return 0;
 	}
 	// What ESP can express: 96-bit nonces, 8 octets of header (12 with extended numbers), a full tag, and a payload.
-	if ((strlen(key) != 32 && strlen(key) != 64) || strlen(iv) != 24 || (strlen(aad) != 16 && strlen(aad) != 24) || strlen(tag) != 32 ||
-	    msg[0] == '\0') {
+	if ((strlen(key) != 32 && strlen(key) != 64) || strlen(iv) != 24 || (strlen(aad) != 16 && strlen(aad) != 24) ||
+	    strlen(tag) != 32 || msg[0] == '\0') {
 		return 0;
 	}
 	uint8_t keys[36], nonce[12], header[12], packet[1024], plain[512];
@@ -348,7 +365,8 @@ static int wycheproof_case(struct engine *e, const char *at, const char *end)
 	size_t length = unhex(ct, packet + 16, 512);
 	unhex(tag, packet + 16 + length, 16);
 	unhex(msg, plain, sizeof plain);
-	uint64_t high = (uint64_t)header[4] << 56 | (uint64_t)header[5] << 48 | (uint64_t)header[6] << 40 | (uint64_t)header[7] << 32;
+	uint64_t high =
+	    (uint64_t)header[4] << 56 | (uint64_t)header[5] << 48 | (uint64_t)header[6] << 40 | (uint64_t)header[7] << 32;
 	struct cipher *cipher = gcm(e, keys, key_length + 4, false, extended);
 	struct crypto_op op = {.cipher = cipher, .esp = packet, .length = (uint32_t)length, .sequence = high};
 	crypto_open(e->crypto, &op);
@@ -402,7 +420,8 @@ static void suites(void **state)
 	struct engine e = engine_new(false);
 	uint8_t key[40] = {0};
 	for (size_t length = 0; length < sizeof key; length++) {
-		struct cipher *cipher = cipher_new(e.engine, &suite, &(struct esp_sa_keys){.encryption = {key, length}}, true, false);
+		struct cipher *cipher =
+		    cipher_new(e.engine, &suite, &(struct esp_sa_keys){.encryption = {key, length}}, true, false);
 		assert_int_equal(cipher != NULL, length == 36);
 		cipher_free(&cipher);
 	}
@@ -412,8 +431,8 @@ static void suites(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(suites),  cmocka_unit_test(gcm_test_draft), cmocka_unit_test(gcm_both_engines_agree),
-	    cmocka_unit_test(rfc3602), cmocka_unit_test(rfc4868),        cmocka_unit_test(cbc_against_openssl),
+	    cmocka_unit_test(suites),     cmocka_unit_test(gcm_test_draft), cmocka_unit_test(gcm_both_engines_agree),
+	    cmocka_unit_test(rfc3602),    cmocka_unit_test(rfc4868),        cmocka_unit_test(cbc_against_openssl),
 	    cmocka_unit_test(wycheproof),
 	};
 	return cmocka_run_group_tests_name("esp_crypto", tests, NULL, NULL);

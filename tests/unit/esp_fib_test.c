@@ -1,9 +1,9 @@
 // Longest-prefix match against a plain list, under random changes; and a large table.
+#include <cmocka.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <cmocka.h>
 #include <string.h>
 #include <urcu-qsbr.h>
 
@@ -20,7 +20,8 @@ static struct prefix random_prefix(struct random *random, bool ipv6)
 	struct address address = {.length = ipv6 ? 16 : 4};
 	// Few distinct octets, so that prefixes nest and hide each other often.
 	for (unsigned i = 0; i < address.length; i++) {
-		address.octets[i] = (uint8_t)(random_below(random, 3) * 0x55 ^ (random_below(random, 8) == 0 ? random_u32(random) : 0));
+		address.octets[i] =
+		    (uint8_t)(random_below(random, 3) * 0x55 ^ (random_below(random, 8) == 0 ? random_u32(random) : 0));
 	}
 	unsigned bits = random_below(random, ipv6 ? 65 : 33);
 	return prefix_of(&address, (uint8_t)bits);
@@ -72,7 +73,8 @@ static void run(uint64_t seed, bool ipv6)
 		assert_int_equal(fib_count(fib), held);
 		for (int i = 0; i < 3; i++) {
 			struct prefix near = random_prefix(&random, ipv6);
-			struct address address = random_below(&random, 2) ? prefix_nth(&near, random_u32(&random)) : near.address;
+			struct address address =
+			    random_below(&random, 2) ? prefix_nth(&near, random_u32(&random)) : near.address;
 			assert_int_equal(fib_lookup(fib, address.octets, address.length), naive(list, LIST, &address));
 		}
 	}

@@ -1,13 +1,15 @@
-// Two cores joined back to back in memory, for the tests of esp: what one encapsulates is given to the other. The cloud side `a` has a border
-// gateway "bgw" with a VPC behind it (10.0.0.0/16); `b` plays the customer's device with the IDC behind it (192.168.0.0/16).
+// Two cores joined back to back in memory, for the tests of esp: what one encapsulates is given to the other. The cloud side
+// `a` has a border gateway "bgw" with a VPC behind it (10.0.0.0/16); `b` plays the customer's device with the IDC behind it
+// (192.168.0.0/16).
 #ifndef TWINSPAN_TEST_ESP_PAIR_H
 #define TWINSPAN_TEST_ESP_PAIR_H
 
+#include <cmocka.h>
+#include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
-#include <setjmp.h>
 #include <stdint.h>
-#include <cmocka.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -58,8 +60,11 @@ static inline struct address address_text(const char *text)
 
 static inline void group_set(struct esp *esp, const char *id, const char *tunnel, const char *connection)
 {
-	struct esp_group_row row = {
-	    .id = id, .tunnels = &tunnel, .tunnel_count = tunnel != NULL, .connections = &connection, .connection_count = connection != NULL};
+	struct esp_group_row row = {.id = id,
+	                            .tunnels = &tunnel,
+	                            .tunnel_count = tunnel != NULL,
+	                            .connections = &connection,
+	                            .connection_count = connection != NULL};
 	esp_group_set(esp, &row);
 }
 
@@ -201,8 +206,9 @@ static inline size_t decap(struct side *to, const struct packet *packet, uint8_t
 	static struct packet copy;
 	copy = *packet;
 	esp_worker_begin(to->worker, SECONDS(1));
-	esp_decap(to->worker, &(struct esp_received){
-	                          .data = copy.octets, .length = copy.length, .address = 0x010071cb, .port = 4500, .tos = copy.tos});
+	esp_decap(to->worker,
+	          &(struct esp_received){
+	              .data = copy.octets, .length = copy.length, .address = 0x010071cb, .port = 4500, .tos = copy.tos});
 	esp_worker_end(to->worker);
 	size_t count;
 	const struct esp_frame *frames = esp_worker_frames(to->worker, &count);
@@ -335,7 +341,11 @@ static inline size_t build_frame(const struct build *b, uint8_t *out)
 	return ESP_VNET_HEADER + build_packet(b, out + ESP_VNET_HEADER);
 }
 
-static const struct build to_idc = {
-    .protocol = 17, .source = "10.0.1.5", .destination = "192.168.3.4", .source_port = 1000, .destination_port = 2000, .payload = 64};
+static const struct build to_idc = {.protocol = 17,
+                                    .source = "10.0.1.5",
+                                    .destination = "192.168.3.4",
+                                    .source_port = 1000,
+                                    .destination_port = 2000,
+                                    .payload = 64};
 
 #endif

@@ -1,9 +1,9 @@
 // The replay window at its edges, against a list of all numbers that came.
+#include <cmocka.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <cmocka.h>
 #include <string.h>
 
 #include "common/base/random.h"
@@ -21,8 +21,8 @@ static void edges(void **state)
 		assert_true(replay_accept(&replay, 1));
 		assert_false(replay_accept(&replay, 1));
 		assert_true(replay_accept(&replay, 5000));
-		assert_true(replay_check(&replay, 5000 - w + 1));  // the lowest inside
-		assert_false(replay_check(&replay, 5000 - w));     // the highest outside
+		assert_true(replay_check(&replay, 5000 - w + 1)); // the lowest inside
+		assert_false(replay_check(&replay, 5000 - w));    // the highest outside
 		assert_false(replay_check(&replay, 5000 - w - 1));
 		assert_true(replay_accept(&replay, 5000 - w + 1));
 		assert_false(replay_accept(&replay, 5000 - w + 1));

@@ -19,8 +19,8 @@ static size_t split(const uint8_t *packet, size_t length, size_t size, struct na
 	bool tcp = (four ? packet[9] : packet[6]) == 6;
 	size_t headers = header + (tcp ? (size_t)(packet[header + 12] >> 4) * 4 : 8);
 	size_t payload = length - headers, count = 0;
-	uint32_t sequence = (uint32_t)packet[header + 4] << 24 | (uint32_t)packet[header + 5] << 16 | (uint32_t)packet[header + 6] << 8 |
-	                    packet[header + 7];
+	uint32_t sequence = (uint32_t)packet[header + 4] << 24 | (uint32_t)packet[header + 5] << 16 |
+	                    (uint32_t)packet[header + 6] << 8 | packet[header + 7];
 	unsigned id = (unsigned)(packet[4] << 8 | packet[5]);
 	for (size_t at = 0; at < payload; at += size, count++) {
 		size_t n = payload - at < size ? payload - at : size;
@@ -90,7 +90,8 @@ static void split_and_back(enum esp_encryption encryption, enum esp_integrity in
 {
 	static struct naive wanted[PACKETS_MAX];
 	static uint8_t plain[4096];
-	struct options options = {.encryption = encryption, .integrity = integrity, .openssl = openssl, .udp = true, .window = 4096};
+	struct options options = {
+	    .encryption = encryption, .integrity = integrity, .openssl = openssl, .udp = true, .window = 4096};
 	struct pair pair;
 	struct random random;
 	random_init_number(&random, 11);
@@ -221,7 +222,8 @@ static void coalescing_is_undone_by_splitting(void **state)
 		esp_worker_begin(pair.b.worker, SECONDS(1));
 		for (size_t i = 0; i < total; i++) {
 			memcpy(buffers[i], sealed[i].octets, sealed[i].length);
-			esp_decap(pair.b.worker, &(struct esp_received){.data = buffers[i], .length = sealed[i].length, .tos = sealed[i].tos});
+			esp_decap(pair.b.worker,
+			          &(struct esp_received){.data = buffers[i], .length = sealed[i].length, .tos = sealed[i].tos});
 		}
 		esp_worker_end(pair.b.worker);
 		size_t frames, made = split_frames(pair.b.worker, got, &frames);
