@@ -107,7 +107,9 @@ static void take_back(struct store *store)
 static void fail(struct store *store, const char *reason)
 {
 	if (!store->failing) {
-		log_event(LOG_WARNING, "database-away", "reason", reason, NULL);
+		char *first_line = format_text("%.*s", (int)strcspn(reason, "\n"), reason);
+		log_event(LOG_WARNING, "database-away", "reason", first_line, NULL);
+		free(first_line);
 		store->failing = true;
 	}
 	unwatch(store);
