@@ -9,6 +9,6 @@ void *allocate(size_t size); // zeroed
 void *allocate_array(size_t count, size_t size); // zeroed, overflow checked
 void *reallocate(void *memory, size_t count, size_t size); // overflow checked; new octets are not zeroed
 char *duplicate_text(const char *text); // NULL stays NULL
-char *format_text(const char *format, ...) __attribute__((format(printf, 1, 2)));
+char *format_text(const char *format, ...) __attribute__((format(printf, 1, 2), nonnull(1)));
 
 #endif
