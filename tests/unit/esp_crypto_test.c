@@ -1,5 +1,4 @@
 // Ciphers: published vectors, a second implementation (OpenSSL) over every suite, and what must not authenticate.
-#include <cmocka.h>
 #include <openssl/evp.h>
 #include <openssl/hmac.h>
 #include <setjmp.h>
@@ -9,6 +8,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include <cmocka.h>
 
 #include "common/base/hex.h"
 #include "common/base/random.h"

@@ -1,11 +1,12 @@
 // Longest-prefix match against a plain list, under random changes; and a large table.
-#include <cmocka.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
 #include <urcu-qsbr.h>
+
+#include <cmocka.h>
 
 #include "common/base/random.h"
 #include "services/esp/fib.h"

@@ -4,7 +4,6 @@
 #ifndef TWINSPAN_TEST_ESP_PAIR_H
 #define TWINSPAN_TEST_ESP_PAIR_H
 
-#include <cmocka.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -12,6 +11,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include <cmocka.h>
 
 #include "services/esp/esp.h"
 

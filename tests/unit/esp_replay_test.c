@@ -1,10 +1,11 @@
 // The replay window at its edges, against a list of all numbers that came.
-#include <cmocka.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
+
+#include <cmocka.h>
 
 #include "common/base/random.h"
 #include "services/esp/replay.h"
