@@ -2,6 +2,8 @@
 // that asks whether the peer is alive.
 #include "ike_sa.h"
 
+#include <stdio.h>
+
 void informational_begin(struct ike *ike, struct ike_sa *sa, enum request_kind kind, struct child_sa *child)
 {
 	uint8_t inner[128];
@@ -64,6 +66,7 @@ static void delete_children(struct ike *ike, struct ike_sa *sa, const struct del
 		if (was_live && child_count_live(sa) == 0) {
 			sa->new_child_at = ike->now + SECONDS(1); // a peer that closes everything does so in a moment
 			tunnel_event(ike, sa->tunnel, "child-sa-deleted", "by the peer");
+			snprintf(sa->tunnel->reason, sizeof sa->tunnel->reason, "the peer closed the child SA");
 		}
 	}
 	sa->tunnel->status_dirty = true;

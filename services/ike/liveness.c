@@ -47,6 +47,18 @@ static void peer_is_dead(struct ike *ike, struct ike_sa *sa)
 }
 
 // ---- child SAs ----
+// The end of its lifetime; but one whose replacement the peer may not have yet stays until that is clear.
+static instant end_of(const struct ike_sa *sa, const struct child_sa *child)
+{
+	instant end = child->expire_at;
+	for (size_t i = 0; i < sa->child_count; i++) {
+		const struct child_sa *other = sa->children[i];
+		bool replacement = other->state == CHILD_LIVE && other->generation > child->generation;
+		end = replacement && other->confirmed_at > end ? other->confirmed_at : end;
+	}
+	return end;
+}
+
 static void child_run(struct ike *ike, struct ike_sa *sa, struct child_sa *child)
 {
 	if (child->state == CHILD_LINGERING) {
@@ -55,7 +67,7 @@ static void child_run(struct ike *ike, struct ike_sa *sa, struct child_sa *child
 		}
 		return;
 	}
-	bool overdue = ike->now >= child->expire_at || (child->state == CHILD_REPLACED && ike->now >= child->remove_at);
+	bool overdue = ike->now >= end_of(sa, child) || (child->state == CHILD_REPLACED && ike->now >= child->remove_at);
 	if (child->state != CHILD_DELETING && overdue && sa->state == IKE_SA_ESTABLISHED) {
 		child->state = CHILD_DELETING;
 		sa->dirty = true;
@@ -72,12 +84,12 @@ static instant child_deadline(const struct ike_sa *sa, const struct child_sa *ch
 		return INSTANT_NEVER;
 	}
 	if (child->state == CHILD_REPLACED) {
-		return instant_min(child->remove_at, child->expire_at);
+		return instant_min(child->remove_at, end_of(sa, child));
 	}
 	bool idle = sa->request.kind == REQUEST_NONE;
 	instant due = child->rekey_wanted ? 0 : child->rekey_at;
 	due = due > child->confirmed_at ? due : child->confirmed_at;
-	return idle ? instant_min(child->expire_at, due) : child->expire_at;
+	return idle ? instant_min(end_of(sa, child), due) : end_of(sa, child);
 }
 
 static struct child_sa *child_to_delete(const struct ike_sa *sa)

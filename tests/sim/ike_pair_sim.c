@@ -192,6 +192,15 @@ static void apply(struct world *w, int index, struct ike_actions *actions, bool 
 		const struct ike_action *action = &actions->items[i];
 		switch (action->kind) {
 		case IKE_ACTION_SEND:
+			if (w->trace) {
+				const uint8_t *h =
+				    action->octets + (action->datagram.local_port == IKE_NAT_PORT ? NON_ESP_MARKER_LENGTH : 0);
+				char d[96];
+				snprintf(d, sizeof d, "%02x%02x%02x%02x %s exchange %u message %u%s", h[0], h[1], h[2], h[3],
+				         h[19] & FLAG_RESPONSE ? "response" : "request", h[18], h[23],
+				         drop_sends ? " (not sent)" : "");
+				trace(w, index, "  send", d);
+			}
 			if (!drop_sends) {
 				transmit(w, (struct packet){.from = index, .datagram = action->datagram}, action->octets,
 				         action->length);
