@@ -40,7 +40,10 @@ struct store {
 	struct database *database;
 	bool loaded;
 	bool doubtful; // memory may differ from the database
+	struct deadline again;
 };
+
+#define READ_AGAIN SECONDS(3)
 
 static bool run(struct store *store, const char *sql, const char *const *values, int count, long *touched)
 {
@@ -181,11 +184,25 @@ static bool load(struct store *store)
 	return done;
 }
 
+void store_refresh(struct store *store)
+{
+	if (store->doubtful && database_is_up(store->database)) {
+		load(store);
+	}
+}
+
+static void read_again(void *context)
+{
+	struct store *store = context;
+	store_refresh(store);
+	deadline_arm(&store->again, store->doubtful && database_is_up(store->database) ? now() + READ_AGAIN : INSTANT_NEVER);
+}
+
 static void up(void *context)
 {
 	struct store *store = context;
 	store->doubtful = true;
-	load(store);
+	read_again(store);
 }
 
 // ---- writing ----
@@ -249,10 +266,7 @@ static bool drop_secrets(struct store *store, const struct change *change)
 
 enum store_result store_write(struct store *store, const struct plan *plan)
 {
-	if (!database_is_up(store->database) || (store->doubtful && !load(store))) {
-		return STORE_AWAY;
-	}
-	if (!database_begin(store->database)) {
+	if (store->doubtful || !database_is_up(store->database) || !database_begin(store->database)) {
 		return STORE_AWAY;
 	}
 	for (size_t i = 0; i < plan->count; i++) {
@@ -287,6 +301,7 @@ struct store *store_new(struct service *service)
 {
 	struct store *store = allocate(sizeof *store);
 	store->service = service;
+	deadline_init(&store->again, service->loop, read_again, store);
 	health_wait(service->health, "rows from the database", true);
 	store->database = database_new(service->loop, service->health, "resource", migrations,
 	                               sizeof migrations / sizeof migrations[0], up, store);
@@ -296,6 +311,7 @@ struct store *store_new(struct service *service)
 void store_free(struct store **store)
 {
 	if (*store) {
+		deadline_disarm(&(*store)->again);
 		database_free(&(*store)->database);
 		free(*store);
 		*store = NULL;

@@ -217,19 +217,27 @@ static json_t *read_body(const struct api_call *call, bool optional)
 	return json;
 }
 
-// If-Match: "7", W/"7" or 7; * is no condition, and an empty or odd one never matches.
+// If-Match: "7", or 7. * is no condition; anything else is a revision that nothing has.
 static void read_revision(const struct api_call *call, struct request *request)
 {
 	const char *text = http_header(call->request, "If-Match");
 	if (!text || strcmp(text, "*") == 0) {
 		return;
 	}
-	text += strncmp(text, "W/", 2) == 0 ? 2 : 0;
-	text += *text == '"';
-	char *end;
-	unsigned long long revision = isdigit((unsigned char)*text) ? strtoull(text, &end, 10) : 0;
+	const char *end = text + strlen(text);
+	if (*text == '"' && end - text > 1 && end[-1] == '"') {
+		text++;
+		end--;
+	}
 	request->has_revision = true;
-	request->revision = revision;
+	request->revision = 0;
+	for (; text < end; text++) {
+		if (!isdigit((unsigned char)*text) || request->revision > UINT32_MAX) {
+			request->revision = 0;
+			return;
+		}
+		request->revision = request->revision * 10 + (uint64_t)(*text - '0');
+	}
 }
 
 // ---- changing ----
@@ -302,6 +310,7 @@ static void carry_out(const struct api_call *call, struct request *request)
 {
 	struct service *service = call->service;
 	struct plan plan;
+	store_refresh(service->store);
 	request->actor = call->actor;
 	request->kind = call->kind;
 	request->id = call->id;

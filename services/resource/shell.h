@@ -37,6 +37,9 @@ struct store;
 struct store *store_new(struct service *service);
 void store_free(struct store **store);
 bool store_loaded(const struct store *store); // the rows have been read at least once
+// Reads the rows again when they may differ from the database. To be called before a plan is made: a plan refers to the rows it
+// saw.
+void store_refresh(struct store *store);
 enum store_result { STORE_DONE, STORE_AWAY, STORE_RACED };
 // Makes a plan durable, whole or not at all.
 enum store_result store_write(struct store *store, const struct plan *plan);

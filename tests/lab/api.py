@@ -1,4 +1,5 @@
 """A resource service under test: its own PostgreSQL cluster on a Unix socket, bus keys, and a client of the REST API."""
+import contextlib
 import http.client
 import json
 import os
@@ -7,6 +8,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 
 import bus as lab
@@ -18,13 +20,10 @@ ADMIN = "admin-token-of-the-test"
 
 
 class Postgres:
-    """A cluster of its own, run as user postgres."""
+    """A cluster of its own, run as user postgres, in a folder of its own: pytest closes the ones that it makes to other users."""
 
-    def __init__(self, directory):
-        self.directory = pathlib.Path(directory)
-        self.directory.mkdir()
-        for parent in [self.directory, *list(self.directory.parents)[:3]]:
-            os.chmod(parent, 0o755)
+    def __init__(self):
+        self.directory = pathlib.Path(tempfile.mkdtemp(prefix="twinspan-postgres-"))
         shutil.chown(self.directory, "postgres")
         self._run("initdb", "-D", self.directory / "db", "-A", "trust", "-U", "postgres", "--no-sync")
         self.where = f"host={self.directory} user=postgres dbname=postgres"
@@ -39,6 +38,10 @@ class Postgres:
 
     def stop(self, mode="fast"):
         self._run("pg_ctl", "-D", self.directory / "db", "-w", "-m", mode, "stop")
+
+    def remove(self):
+        self.stop("immediate")
+        shutil.rmtree(self.directory)
 
     def query(self, sql):
         return subprocess.run([POSTGRES / "psql", "-h", self.directory, "-U", "postgres", "-Atc", sql], check=True, capture_output=True,
@@ -74,7 +77,8 @@ class Client:
             fields["Content-Type"] = "application/json"
         fields.update(headers or {})
         try:
-            connection.request(method, path, data, {k: v for k, v in fields.items() if v is not None})
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # answered before the body was whole
+                connection.request(method, path, data, {k: v for k, v in fields.items() if v is not None})
             response = connection.getresponse()
             octets = response.read()
         finally:
@@ -96,9 +100,9 @@ class Client:
     def show(self, kind, name):
         return self._expect(200, "GET", f"/v1/{kind}/{name}").json
 
-    def change(self, kind, name, **fields):
-        fields.setdefault("revision", self.show(kind, name)["revision"])
-        return self._expect(200, "PATCH", f"/v1/{kind}/{name}", fields).json
+    def change(self, kind, which, **fields):
+        fields.setdefault("revision", self.show(kind, which)["revision"])
+        return self._expect(200, "PATCH", f"/v1/{kind}/{which}", fields).json
 
     def delete(self, kind, name):
         self._expect(204, "DELETE", f"/v1/{kind}/{name}")
