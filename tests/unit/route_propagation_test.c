@@ -5,8 +5,8 @@
 static void vpc_table(struct region *region, const char *id, const char *vpc_id, const char *static_destination,
                       const char *range_text, const char *second_gateway)
 {
-	struct prefix range = range_text ? prefix(range_text) : (struct prefix){0};
-	struct route_vpc_static statics[] = {{static_destination ? prefix(static_destination) : (struct prefix){0}, "bgw"}};
+	struct prefix range = range_text ? prefix(range_text) : (struct prefix){.length = 0};
+	struct route_vpc_static statics[] = {{static_destination ? prefix(static_destination) : (struct prefix){.length = 0}, "bgw"}};
 	struct route_vpc_propagation propagations[] = {{"bgw", &range, 1}, {second_gateway, &range, 1}};
 	region_step(region,
 	            (struct route_event){.kind = ROUTE_VPC_TABLE,
