@@ -211,6 +211,20 @@ void bgp_free(struct bgp **bgp)
 	*bgp = NULL;
 }
 
+// NULL: there is nothing to say.
+static struct bgp_attributes *attributes_of(struct bgp *bgp, const struct bgp_advertisement *a)
+{
+	if (a->withdrawn || a->as_path_length > BGP_AS_PATH_LIMIT) {
+		bgp->counters[BGP_COUNT_UNADVERTISABLE] += !a->withdrawn;
+		return NULL;
+	}
+	uint8_t octets[BGP_AS_PATH_LIMIT * 4 + 16];
+	struct writer path = writer_of(octets, sizeof octets);
+	as_path_from_list(a->as_path, a->as_path_length, &path);
+	struct attribute_draft draft = {.origin = a->origin, .as_path = writer_bytes(&path)};
+	return attributes_intern(&bgp->pool, &draft);
+}
+
 static void advertise(struct bgp *bgp, const struct bgp_advertisement *list, size_t count)
 {
 	struct adj_rib_out *rib = NULL;
@@ -219,17 +233,7 @@ static void advertise(struct bgp *bgp, const struct bgp_advertisement *list, siz
 		if (!rib || strcmp(rib->name, a->export) != 0) {
 			rib = adj_rib_out_get(bgp, a->export);
 		}
-		struct bgp_attributes *attributes = NULL;
-		if (!a->withdrawn && a->as_path_length > BGP_AS_PATH_LIMIT) {
-			bgp->counters[BGP_COUNT_UNADVERTISABLE]++;
-		} else if (!a->withdrawn) {
-			uint8_t octets[BGP_AS_PATH_LIMIT * 4 + 16];
-			struct writer path = writer_of(octets, sizeof octets);
-			as_path_from_list(a->as_path, a->as_path_length, &path);
-			struct attribute_draft draft = {.origin = a->origin, .as_path = writer_bytes(&path)};
-			attributes = attributes_intern(&bgp->pool, &draft);
-		}
-		adj_rib_out_change(bgp, rib, a->destination, attributes);
+		adj_rib_out_change(bgp, rib, a->destination, attributes_of(bgp, a));
 		rib->touched = true;
 	}
 	struct map_cursor cursor = {.position = 0};

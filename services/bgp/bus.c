@@ -131,26 +131,32 @@ static void remove_peering(struct bgp_bus *bus, struct peering *peering)
 	free(peering);
 }
 
+// The session's row goes first: it is one, and says at once what a hundred thousand withdrawn routes say after it.
 void bgp_bus_publish(struct bgp_bus *bus, const struct bgp_actions *actions)
 {
+	bool changed = false, removed = false;
+	for (size_t i = 0; i < actions->count; i++) {
+		if (actions->list[i].kind == BGP_ACTION_CHANGED) {
+			publish_session(bus, bgp_bus_peering(bus, actions->list[i].session));
+			changed = true;
+		}
+	}
+	if (changed) {
+		table_commit(bus->sessions);
+	}
 	for (size_t i = 0; i < actions->route_count; i++) {
 		publish_route(bus, &actions->routes[i]);
 	}
 	if (actions->route_count) {
 		table_commit(bus->routes);
 	}
-	bool changed = false;
 	for (size_t i = 0; i < actions->count; i++) {
-		const struct bgp_action *action = &actions->list[i];
-		if (action->kind == BGP_ACTION_CHANGED) {
-			publish_session(bus, bgp_bus_peering(bus, action->session));
-			changed = true;
-		} else if (action->kind == BGP_ACTION_REMOVED) {
-			remove_peering(bus, bgp_bus_peering(bus, action->session));
-			changed = true;
+		if (actions->list[i].kind == BGP_ACTION_REMOVED) {
+			remove_peering(bus, bgp_bus_peering(bus, actions->list[i].session));
+			removed = true;
 		}
 	}
-	if (changed) {
+	if (removed) {
 		table_commit(bus->sessions);
 	}
 }
