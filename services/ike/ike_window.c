@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { FIRST_RESEND = 500, LAST_RESEND = 4000 }; // milliseconds
+enum { FIRST_RESEND = 500, LAST_RESEND = 2000 }; // milliseconds
 
 static void start(struct ike *ike, struct ike_sa *sa, enum request_kind kind, struct bytes message)
 {

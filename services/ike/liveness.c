@@ -1,5 +1,5 @@
 // What is due on an IKE SA, found by looking at it. All its timers:
-//   retransmission   0.5 s, doubling up to 4 s (ike_window.c)
+//   retransmission   0.5 s, doubling up to 2 s (ike_window.c)
 //   handshake        given up 10 s after a request without an answer; a peer's half-open one after 15 s
 //   liveness         asks after dpd.interval without a sign of life, dead at dpd.timeout (RFC 7296 §2.4); an unanswered request
 //   is the end after 60 s lifetimes        rekeyed at lifetime - margin - fuzz, closed at the lifetime (§2.8) replaced deleted
