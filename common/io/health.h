@@ -19,6 +19,8 @@ struct metric *metric(enum metric_kind kind, const char *name, const char *label
 void metric_add(struct metric *metric, uint64_t n);
 void metric_set(struct metric *metric, double value);
 uint64_t metric_value(const struct metric *metric);
+// What it measured is gone (a deleted tunnel): it is shown no more, and pointers to it are dead.
+void metric_remove(const char *name, const char *labels);
 // Called before each scrape, for services that gather (esp's workers).
 void health_before_metrics(struct health *health, loop_fn *gather, void *context);
 

@@ -61,6 +61,16 @@ uint64_t metric_value(const struct metric *member)
 	return member->count;
 }
 
+void metric_remove(const char *name, const char *labels)
+{
+	struct family *family = families ? map_find_text(families, name) : NULL;
+	struct metric *member = family ? map_remove_text(family->members, labels ? labels : "") : NULL;
+	if (member) {
+		free((char *)(uintptr_t)member->labels);
+		free(member);
+	}
+}
+
 static void write_member(FILE *out, const char *name, int name_length, const struct metric *member)
 {
 	const char *labels = member->labels ? member->labels : "";

@@ -45,6 +45,14 @@ static void forget(struct resource *resource, const char *tunnel_id)
 	}
 }
 
+void report_drop(struct resource *resource, const char *tunnel_id)
+{
+	struct report *report = map_remove_text(resource->reports, tunnel_id);
+	if (report) {
+		free_report(report);
+	}
+}
+
 static void replace_text(char **text, const char *with)
 {
 	free(*text);
@@ -77,6 +85,9 @@ void resource_report_bgp(struct resource *resource, const char *tunnel_id, const
 
 void resource_report_event(struct resource *resource, const char *tunnel_id, const struct tunnel_event *event)
 {
+	if (!resource_find(resource, RESOURCE_VPN_TUNNEL, tunnel_id)) {
+		return; // the last words of a tunnel that is gone: nobody could ask for them
+	}
 	struct report *report = report_of(resource, tunnel_id);
 	size_t at = report->event_count;
 	while (at > 0 && report->events[at - 1].number > event->number) {
@@ -125,13 +136,6 @@ bool node_is_silent(const struct resource *resource, const char *node_id)
 	return map_find_text(resource->silent_nodes, node_id) != NULL;
 }
 
-struct tunnel_figures resource_figures(const struct resource *resource, const char *tunnel_id)
-{
-	const struct report *report = report_find(resource, tunnel_id);
-	return report ? (struct tunnel_figures){report->has_status && report->state == TUNNEL_UP, report->counters}
-	              : (struct tunnel_figures){0};
-}
-
 // ---- routes ----
 static void free_route(void *at)
 {
@@ -140,8 +144,8 @@ static void free_route(void *at)
 		return;
 	}
 	struct shown_route *route = &report->route;
-	const char *texts[] = {route->owner,       route->destination, route->next_hop_type,
-	                       route->next_hop_id, route->type,        route->reason};
+	const char *texts[] = {route->owner, route->destination, route->next_hop_type, route->next_hop_id,
+	                       route->type,  route->reason,      route->group_id};
 	for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
 		free((char *)(uintptr_t)texts[i]);
 	}

@@ -20,6 +20,7 @@ struct service {
 	uint8_t secret_key[32];       // seals pre-shared keys in the database
 	char admin_hash[SHA256_TEXT]; // of the first token, which is a file's and not a row
 	struct map *token_ids;        // hash of a token -> its id
+	struct map *measured;         // tunnel id -> the labels of its metrics
 };
 
 // ---- bus.c ----
@@ -49,6 +50,9 @@ enum store_result store_write(struct store *store, const struct plan *plan);
 char *seal(const uint8_t key[static 32], const char *name, struct bytes clear);
 bool unseal(const uint8_t key[static 32], const char *name, const char *sealed, struct secret *out);
 char *sha256_text(struct bytes octets, char out[static SHA256_TEXT]);
+
+// ---- http_metrics.c ----
+void metrics_gather(void *service); // before each scrape
 
 // ---- http_api.c ----
 void api_handle(void *service, struct http_request *request);

@@ -102,6 +102,17 @@ static bool tunnel_is_up(const struct resource *resource, const struct record *t
 	       !node_is_silent(resource, record_text(tunnel, "nodeId"));
 }
 
+struct tunnel_figures resource_figures(const struct resource *resource, const char *tunnel_id)
+{
+	const struct record *tunnel = resource_find(resource, RESOURCE_VPN_TUNNEL, tunnel_id);
+	const struct report *report = report_find(resource, tunnel_id);
+	struct tunnel_figures figures = {.up = tunnel && tunnel_is_up(resource, tunnel)};
+	if (report) {
+		figures.counters = report->counters;
+	}
+	return figures;
+}
+
 static void show_tunnel(const struct resource *resource, struct record *row)
 {
 	static const char *const states[] = {[TUNNEL_DOWN] = "DOWN", [TUNNEL_CONNECTING] = "CONNECTING", [TUNNEL_UP] = "UP"};

@@ -51,6 +51,9 @@ void resource_load(struct resource *resource, struct record *row)
 void resource_unload(struct resource *resource, enum resource_kind kind, const char *id)
 {
 	free_row(map_remove_text(resource->rows[kind], id));
+	if (kind == RESOURCE_VPN_TUNNEL) {
+		report_drop(resource, id);
+	}
 }
 
 const struct record *resource_find(const struct resource *resource, enum resource_kind kind, const char *id)

@@ -42,6 +42,7 @@ struct group_report {
 
 const struct report *report_find(const struct resource *resource, const char *tunnel_id); // NULL: nothing was reported
 bool node_is_silent(const struct resource *resource, const char *node_id);
+void report_drop(struct resource *resource, const char *tunnel_id);
 void reports_free(struct resource *resource);
 
 #endif

@@ -375,6 +375,7 @@ def test_bus(service):
     admin.change("vpn-tunnels", tunnel, adminState="DOWN")
     admin.delete("vpn-tunnels", tunnel)
     tables["vpn_tunnel"].wait(lambda rows: tunnel not in rows)
+    assert tunnel not in service.metrics() and rows["tunnels"][1]["id"] in service.metrics()
 
 
 def test_kill_loses_nothing(service):

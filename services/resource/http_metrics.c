@@ -1,0 +1,79 @@
+// What /metrics says of the resources, and of each tunnel as its node reported it last.
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "common/base/alloc.h"
+#include "shell.h"
+
+static const struct {
+	const char *name, *direction, *help;
+} tunnel_metrics[] = {
+    {"twinspan_tunnel_up", NULL, "1 while the tunnel is UP"},
+    {"twinspan_tunnel_bytes", "in", "Plain octets carried (in: from the customer)"},
+    {"twinspan_tunnel_bytes", "out", "Plain octets carried (in: from the customer)"},
+    {"twinspan_tunnel_packets", "in", "Packets carried (in: from the customer)"},
+    {"twinspan_tunnel_packets", "out", "Packets carried (in: from the customer)"},
+    {"twinspan_tunnel_drops", NULL, "Packets dropped"},
+};
+enum { TUNNEL_METRICS = sizeof tunnel_metrics / sizeof tunnel_metrics[0] };
+
+static char *label_of(const char *tunnel, size_t i, char out[static 192])
+{
+	const char *direction = tunnel_metrics[i].direction;
+	snprintf(out, 192, "%s%s%s%s", tunnel, direction ? ",direction=\"" : "", direction ? direction : "",
+	         direction ? "\"" : "");
+	return out;
+}
+
+static void measure_tunnel(struct service *service, const struct record *tunnel)
+{
+	const char *id = record_text(tunnel, "id");
+	struct tunnel_figures figures = resource_figures(service->resource, id);
+	const struct tunnel_counters *c = &figures.counters;
+	const uint64_t values[TUNNEL_METRICS] = {figures.up,    c->bytes_in,    c->bytes_out,
+	                                         c->packets_in, c->packets_out, c->drops};
+	char *text = map_find_text(service->measured, id);
+	if (!text) {
+		text = format_text("tunnel=\"%s\",connection=\"%s\"", id, record_text(tunnel, "vpnConnectionId"));
+		map_insert_text(service->measured, id, text);
+	}
+	for (size_t i = 0; i < TUNNEL_METRICS; i++) {
+		char label[192];
+		metric_set(metric(METRIC_GAUGE, tunnel_metrics[i].name, label_of(text, i, label), tunnel_metrics[i].help),
+		           (double)values[i]);
+	}
+}
+
+// A deleted tunnel measures nothing; its last figures would stand there for ever.
+static void forget_deleted(struct service *service)
+{
+	for (struct map_cursor c = {0}; map_next(service->measured, &c);) {
+		char id[64];
+		snprintf(id, sizeof id, "%.*s", (int)c.key.length, (const char *)c.key.data);
+		if (!resource_find(service->resource, RESOURCE_VPN_TUNNEL, id)) {
+			for (size_t i = 0; i < TUNNEL_METRICS; i++) {
+				char label[192];
+				metric_remove(tunnel_metrics[i].name, label_of(c.value, i, label));
+			}
+			free(map_remove_text(service->measured, id));
+		}
+	}
+}
+
+void metrics_gather(void *context)
+{
+	struct service *service = context;
+	forget_deleted(service);
+	for (struct row_cursor c = {0}; resource_next(service->resource, RESOURCE_VPN_TUNNEL, &c);) {
+		measure_tunnel(service, c.row);
+	}
+	for (size_t kind = 0; kind < RESOURCE_KINDS; kind++) {
+		size_t count = 0;
+		for (struct row_cursor c = {0}; resource_next(service->resource, (enum resource_kind)kind, &c);) {
+			count++;
+		}
+		char label[64];
+		snprintf(label, sizeof label, "kind=\"%s\"", kind_rules[kind].singular);
+		metric_set(metric(METRIC_GAUGE, "twinspan_resources", label, "Resources by kind"), (double)count);
+	}
+}
