@@ -96,7 +96,7 @@ struct cipher *cipher_new(const struct crypto_engine *engine, const struct suite
 	cipher->extended = extended;
 	cipher->openssl = engine->manager == NULL;
 	if (suite->gcm) {
-		memcpy(cipher->salt, keys->encryption.data + keys->encryption.length - 4, 4);
+		memcpy(&cipher->salt, keys->encryption.data + keys->encryption.length - 4, 4);
 	}
 	if (cipher->openssl) {
 		crypto_openssl_prepare(cipher, keys);
@@ -144,6 +144,7 @@ struct crypto *crypto_new(const struct crypto_engine *engine, unsigned worker, c
 			abort();
 		}
 		init_mb_mgr_auto(crypto->manager, &arch);
+		crypto_mb_iv_init(crypto);
 	}
 	return crypto;
 }
@@ -160,23 +161,28 @@ void crypto_free(struct crypto **crypto)
 	}
 }
 
-// GCM: the sequence number, which never repeats under a key (RFC 4106 §3.1). CBC: unpredictable (RFC 3602 §3).
-static void put_iv(struct crypto *crypto, const struct crypto_op *op)
+// CBC: unpredictable (RFC 3602 §3).
+static void put_random_iv(struct crypto *crypto, uint8_t *at)
 {
-	if (op->cipher->suite.gcm) {
-		store64(op->esp + ESP_HEADER, op->sequence);
+	if (crypto->manager) {
+		crypto_mb_iv(crypto, at);
 		return;
 	}
 	if (crypto->ivs_used == CRYPTO_IVS) {
 		random_fill(&crypto->random, crypto->ivs, sizeof crypto->ivs);
 		crypto->ivs_used = 0;
 	}
-	memcpy(op->esp + ESP_HEADER, crypto->ivs[crypto->ivs_used++], 16);
+	memcpy(at, crypto->ivs[crypto->ivs_used++], 16);
 }
 
 void crypto_seal(struct crypto *crypto, const struct crypto_op *op)
 {
-	put_iv(crypto, op);
+	store64(op->esp, (uint64_t)op->spi << 32 | (uint32_t)op->sequence);
+	if (op->cipher->suite.gcm) {
+		store64(op->esp + ESP_HEADER, op->sequence); // the IV: it never repeats under a key (RFC 4106 §3.1)
+	} else {
+		put_random_iv(crypto, op->esp + ESP_HEADER);
+	}
 	if (crypto->manager) {
 		crypto_mb_seal(crypto, op);
 	} else {

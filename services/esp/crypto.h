@@ -31,21 +31,22 @@ const struct suite *cipher_suite(const struct cipher *cipher);
 // Is what crypto_seal reads still wanted after it returns? Then only crypto_finish ends it.
 bool cipher_is_deferred(const struct cipher *cipher);
 
-// One packet. `esp` points to its ESP header, which is filled in; the IV, the payload with its trailer, and the ICV follow.
+// One packet. `esp` points to its ESP header; the IV, the payload with its trailer, and the ICV follow.
 struct crypto_op {
 	struct cipher *cipher;
 	uint8_t *esp;
 	const uint8_t *plain; // seal: the payload and trailer, wherever they are
 	uint32_t length;      // octets of payload and trailer
 	uint64_t sequence;
-	bool ok; // open: the ICV matched
-	uint8_t expected[CRYPTO_ICV_MAX], computed[CRYPTO_ICV_MAX];
+	uint32_t spi;  // seal
+	bool ok;       // open: the ICV matched
+	uint8_t *tags; // open, deferred ciphers: 2 * CRYPTO_ICV_MAX octets that live as long
 };
 // One worker's machinery.
 struct crypto;
 struct crypto *crypto_new(const struct crypto_engine *engine, unsigned worker, const uint8_t seed[static 32]);
 void crypto_free(struct crypto **crypto);
-// Writes IV, ciphertext and ICV. A deferred cipher wants `plain` to be in place already (esp + header + IV).
+// Writes header, IV, ciphertext and ICV. A deferred cipher wants `plain` to be in place already (esp + header + IV).
 void crypto_seal(struct crypto *crypto, const struct crypto_op *op);
 // Checks and decrypts in place. `op` must live until crypto_finish, after which op->ok is right.
 void crypto_open(struct crypto *crypto, struct crypto_op *op);

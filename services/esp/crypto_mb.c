@@ -64,9 +64,8 @@ static void finish_job(struct crypto *crypto, const IMB_JOB *job)
 	crypto->pending--;
 	struct crypto_op *op = job->user_data;
 	if (op) {
-		size_t icv = op->cipher->suite.icv;
 		op->ok = job->status == IMB_STATUS_COMPLETED &&
-		         constant_time_equal((struct bytes){op->expected, icv}, (struct bytes){op->computed, icv});
+		         icv_equal(op->tags, op->tags + CRYPTO_ICV_MAX, op->cipher->suite.icv);
 	}
 }
 
@@ -117,16 +116,16 @@ void crypto_mb_seal(struct crypto *crypto, const struct crypto_op *op)
 		submit(crypto, op, icv, crypto_put_high(op, icv), NULL);
 		return;
 	}
-	uint8_t nonce[12], aad[12];
-	memcpy(nonce, cipher->salt, 4);
-	memcpy(nonce + 4, op->esp + ESP_HEADER, 8);
-	unsigned aad_length = crypto_aad(op, aad);
+	struct gcm_input input;
+	gcm_input_set(&input, cipher, __builtin_bswap32(op->spi), __builtin_bswap32((uint32_t)op->sequence), op->sequence,
+	              __builtin_bswap32((uint32_t)(op->sequence >> 32)), __builtin_bswap32((uint32_t)op->sequence));
+	const uint8_t *nonce = (const uint8_t *)&input.nonce, *aad = (const uint8_t *)&input.aad;
 	if (cipher->suite.encryption == ESP_AES_GCM16_128) {
 		IMB_AES128_GCM_ENC(crypto->manager, &cipher->u.gcm, &crypto->gcm, payload, op->plain, op->length, nonce, aad,
-		                   aad_length, icv, 16);
+		                   input.aad_length, icv, 16);
 	} else {
 		IMB_AES256_GCM_ENC(crypto->manager, &cipher->u.gcm, &crypto->gcm, payload, op->plain, op->length, nonce, aad,
-		                   aad_length, icv, 16);
+		                   input.aad_length, icv, 16);
 	}
 }
 
@@ -136,22 +135,23 @@ void crypto_mb_open(struct crypto *crypto, struct crypto_op *op)
 	uint8_t *payload = op->esp + ESP_HEADER + cipher->suite.iv;
 	uint8_t *icv = payload + op->length;
 	if (!cipher->suite.gcm) {
-		memcpy(op->expected, icv, cipher->suite.icv);
-		submit(crypto, op, op->computed, crypto_put_high(op, icv), op);
+		memcpy(op->tags, icv, cipher->suite.icv);
+		submit(crypto, op, op->tags + CRYPTO_ICV_MAX, crypto_put_high(op, icv), op);
 		return;
 	}
-	uint8_t nonce[12], aad[12];
-	memcpy(nonce, cipher->salt, 4);
-	memcpy(nonce + 4, op->esp + ESP_HEADER, 8);
-	unsigned aad_length = crypto_aad(op, aad);
+	uint8_t computed[16];
+	struct gcm_input input;
+	gcm_input_set(&input, cipher, word_at(op->esp), word_at(op->esp + 4), op->sequence, word_at(op->esp + 8),
+	              word_at(op->esp + 12));
+	const uint8_t *nonce = (const uint8_t *)&input.nonce, *aad = (const uint8_t *)&input.aad;
 	if (cipher->suite.encryption == ESP_AES_GCM16_128) {
 		IMB_AES128_GCM_DEC(crypto->manager, &cipher->u.gcm, &crypto->gcm, payload, payload, op->length, nonce, aad,
-		                   aad_length, op->computed, 16);
+		                   input.aad_length, computed, 16);
 	} else {
 		IMB_AES256_GCM_DEC(crypto->manager, &cipher->u.gcm, &crypto->gcm, payload, payload, op->length, nonce, aad,
-		                   aad_length, op->computed, 16);
+		                   input.aad_length, computed, 16);
 	}
-	op->ok = constant_time_equal((struct bytes){icv, 16}, (struct bytes){op->computed, 16});
+	op->ok = icv_equal(icv, computed, 16);
 }
 
 void crypto_mb_finish(struct crypto *crypto)
@@ -160,4 +160,22 @@ void crypto_mb_finish(struct crypto *crypto)
 	while ((job = IMB_FLUSH_JOB(crypto->manager)) != NULL) {
 		finish_job(crypto, job);
 	}
+}
+
+void crypto_mb_iv_init(struct crypto *crypto)
+{
+	uint8_t key[16], unused[15 * 16] __attribute__((aligned(16)));
+	random_fill(&crypto->random, key, sizeof key);
+	random_fill(&crypto->random, crypto->iv_counter, sizeof crypto->iv_counter);
+	IMB_AES_KEYEXP_128(crypto->manager, key, crypto->iv_key, unused);
+	wipe(key, sizeof key);
+	wipe(unused, sizeof unused);
+}
+
+void crypto_mb_iv(struct crypto *crypto, uint8_t *out)
+{
+	static const uint8_t zero[16];
+	crypto->iv_counter[0]++;
+	// One block of CFB over zeros is the block cipher itself.
+	IMB_AES128_CFB_ONE(crypto->manager, out, zero, crypto->iv_counter, crypto->iv_key, 16);
 }

@@ -96,12 +96,13 @@ void crypto_openssl_seal(struct crypto *crypto, const struct crypto_op *op)
 	int length = 0;
 	bool ok = context != NULL;
 	if (ok && cipher->suite.gcm) {
-		uint8_t nonce[12], aad[12];
-		memcpy(nonce, cipher->salt, 4);
-		memcpy(nonce + 4, op->esp + ESP_HEADER, 8);
-		int aad_length = (int)crypto_aad(op, aad);
+		struct gcm_input input;
+		gcm_input_set(&input, cipher, __builtin_bswap32(op->spi), __builtin_bswap32((uint32_t)op->sequence),
+		              op->sequence, __builtin_bswap32((uint32_t)(op->sequence >> 32)),
+		              __builtin_bswap32((uint32_t)op->sequence));
+		const uint8_t *nonce = (const uint8_t *)&input.nonce, *aad = (const uint8_t *)&input.aad;
 		ok = EVP_EncryptInit_ex(context->cipher, NULL, NULL, NULL, nonce) == 1 &&
-		     EVP_EncryptUpdate(context->cipher, NULL, &length, aad, aad_length) == 1 &&
+		     EVP_EncryptUpdate(context->cipher, NULL, &length, aad, (int)input.aad_length) == 1 &&
 		     EVP_EncryptUpdate(context->cipher, payload, &length, op->plain, (int)op->length) == 1 &&
 		     EVP_EncryptFinal_ex(context->cipher, payload + length, &length) == 1 &&
 		     EVP_CIPHER_CTX_ctrl(context->cipher, EVP_CTRL_GCM_GET_TAG, 16, icv) == 1;
@@ -127,22 +128,21 @@ void crypto_openssl_open(struct crypto *crypto, struct crypto_op *op)
 	if (!context) {
 		return;
 	}
-	memcpy(op->expected, icv, cipher->suite.icv);
+	uint8_t expected[CRYPTO_ICV_MAX], computed[CRYPTO_ICV_MAX];
+	memcpy(expected, icv, cipher->suite.icv);
 	if (cipher->suite.gcm) {
-		uint8_t nonce[12], aad[12];
-		memcpy(nonce, cipher->salt, 4);
-		memcpy(nonce + 4, op->esp + ESP_HEADER, 8);
-		int aad_length = (int)crypto_aad(op, aad);
+		struct gcm_input input;
+		gcm_input_set(&input, cipher, word_at(op->esp), word_at(op->esp + 4), op->sequence, word_at(op->esp + 8),
+		              word_at(op->esp + 12));
+		const uint8_t *nonce = (const uint8_t *)&input.nonce, *aad = (const uint8_t *)&input.aad;
 		op->ok = EVP_DecryptInit_ex(context->cipher, NULL, NULL, NULL, nonce) == 1 &&
-		         EVP_DecryptUpdate(context->cipher, NULL, &length, aad, aad_length) == 1 &&
+		         EVP_DecryptUpdate(context->cipher, NULL, &length, aad, (int)input.aad_length) == 1 &&
 		         EVP_DecryptUpdate(context->cipher, payload, &length, payload, (int)op->length) == 1 &&
-		         EVP_CIPHER_CTX_ctrl(context->cipher, EVP_CTRL_GCM_SET_TAG, 16, op->expected) == 1 &&
+		         EVP_CIPHER_CTX_ctrl(context->cipher, EVP_CTRL_GCM_SET_TAG, 16, expected) == 1 &&
 		         EVP_DecryptFinal_ex(context->cipher, payload + length, &length) == 1;
 		return;
 	}
-	op->ok = authenticate(context, op, icv, op->computed) &&
-	         constant_time_equal((struct bytes){op->expected, cipher->suite.icv},
-	                             (struct bytes){op->computed, cipher->suite.icv}) &&
+	op->ok = authenticate(context, op, icv, computed) && icv_equal(expected, computed, cipher->suite.icv) &&
 	         EVP_DecryptInit_ex(context->cipher, NULL, NULL, NULL, op->esp + ESP_HEADER) == 1 &&
 	         EVP_DecryptUpdate(context->cipher, payload, &length, payload, (int)op->length) == 1;
 }

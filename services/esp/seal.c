@@ -68,11 +68,17 @@ static void append(struct esp_worker *worker, const struct seal_run *run, uint8_
 static uint32_t put_trailer(uint8_t *at, uint32_t length, unsigned align, uint8_t next_header)
 {
 	uint32_t padding = (align - (length + 2) % align) % align;
-	for (uint32_t i = 0; i < padding; i++) {
-		at[i] = (uint8_t)(i + 1);
+	if (padding < 6) {
+		// One store: what reads it next, the cipher, reads it at once.
+		uint64_t octets = 0x0504030201 & (((uint64_t)1 << 8 * padding) - 1);
+		octets |= ((uint64_t)padding | (uint64_t)next_header << 8) << 8 * padding;
+		memcpy(at, &octets, sizeof octets);
+	} else {
+		static const uint8_t run[16] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+		memcpy(at, run, sizeof run);
+		at[padding] = (uint8_t)padding;
+		at[padding + 1] = next_header;
 	}
-	at[padding] = (uint8_t)padding;
-	at[padding + 1] = next_header;
 	return padding + 2;
 }
 
@@ -88,14 +94,13 @@ void seal_packet(struct esp_worker *worker, struct seal_run *run, uint8_t *packe
 	uint8_t behind[SEAL_TAIL];
 	memcpy(behind, packet + length, sizeof behind);
 	uint32_t trailer = put_trailer(packet + length, length, sa->suite.align, run->next_header);
-	store32(esp, sa->outbound_spi);
-	store32(esp + 4, (uint32_t)run->sequence);
 	crypto_seal(worker->crypto, &(struct crypto_op){
 	                                .cipher = sa->seal,
 	                                .esp = esp,
 	                                .plain = packet,
 	                                .length = length + trailer,
 	                                .sequence = run->sequence,
+	                                .spi = sa->outbound_spi,
 	                            });
 	if (packet != payload) {
 		memcpy(packet + length, behind, sizeof behind);

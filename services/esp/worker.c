@@ -28,6 +28,9 @@ struct esp_worker *esp_worker_new(struct esp *esp, unsigned index, const uint8_t
 	worker->datagrams = aligned(WORKER_DATAGRAMS * sizeof *worker->datagrams);
 	worker->frames = aligned(WORKER_FRAMES * sizeof *worker->frames);
 	worker->merges = aligned(WORKER_FRAMES * sizeof *worker->merges);
+	for (unsigned i = 0; i < DECAP_BATCH; i++) {
+		worker->ops[i].tags = worker->op_tags[i];
+	}
 	return worker;
 }
 

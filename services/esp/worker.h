@@ -59,6 +59,7 @@ struct esp_worker {
 
 	struct crypto_op ops[DECAP_BATCH];
 	struct sa *op_sas[DECAP_BATCH];
+	uint8_t op_tags[DECAP_BATCH][2 * CRYPTO_ICV_MAX];
 };
 
 void worker_drop(struct esp_worker *worker, struct esp_tunnel *tunnel, enum esp_drop reason, uint64_t packets);

@@ -70,15 +70,13 @@ static uint8_t *put_sealed(uint8_t *out, unsigned i, const uint8_t *text, size_t
 	if (length == 0) {
 		return out;
 	}
-	uint32_t spi = __builtin_bswap32(0x1000 + i), low = __builtin_bswap32((uint32_t)sequence[i]);
-	memcpy(out, &spi, 4);
-	memcpy(out + 4, &low, 4);
 	memcpy(out + 8 + suite->iv, text, length);
 	crypto_seal(crypto, &(struct crypto_op){.cipher = ciphers[i],
 	                                        .esp = out,
 	                                        .plain = out + 8 + suite->iv,
 	                                        .length = (uint32_t)length,
-	                                        .sequence = sequence[i]++});
+	                                        .sequence = sequence[i]++,
+	                                        .spi = 0x1000 + i});
 	crypto_finish(crypto);
 	return out + 8 + suite->iv + length + suite->icv;
 }

@@ -151,6 +151,7 @@ static void cbc_against_openssl(void **state)
 					struct suite suite;
 					uint8_t key[32], mac_key[64], plain[64][1504], packet[64][2048], wanted[2048];
 					struct crypto_op ops[64];
+					uint8_t tags[64][2 * CRYPTO_ICV_MAX];
 					assert_true(suite_of(encryption, integrity, &suite));
 					random_fill(&random, key, sizeof key);
 					random_fill(&random, mac_key, sizeof mac_key);
@@ -162,7 +163,6 @@ static void cbc_against_openssl(void **state)
 					for (int i = 0; i < 64; i++) {
 						uint32_t length = 16 * (1 + random_below(&random, 90));
 						random_fill(&random, plain[i], length);
-						random_fill(&random, packet[i], 8);
 						ops[i] = (struct crypto_op){.cipher = seal,
 						                            .esp = packet[i],
 						                            .plain = packet[i] + 24,
@@ -180,6 +180,7 @@ static void cbc_against_openssl(void **state)
 						assert_memory_equal(wanted, packet[i], size);
 						packet[i][random_below(&random, (uint32_t)size)] ^= i % 4 == 0 ? 0x20 : 0;
 						ops[i].cipher = open;
+						ops[i].tags = tags[i];
 						crypto_open(e.crypto, &ops[i]);
 					}
 					crypto_finish(e.crypto);
@@ -231,7 +232,11 @@ static void rfc3602(void **state)
 			memcpy(packet + 24 + length, mac, 16);
 			struct esp_sa_keys keys = {.encryption = {key, 16}, .integrity = {mac_key, 32}};
 			struct cipher *cipher = cipher_new(e.engine, &suite, &keys, false, false);
-			struct crypto_op op = {.cipher = cipher, .esp = packet, .length = (uint32_t)length, .sequence = 1};
+			struct crypto_op op = {.cipher = cipher,
+			                       .esp = packet,
+			                       .length = (uint32_t)length,
+			                       .sequence = 1,
+			                       .tags = (uint8_t[2 * CRYPTO_ICV_MAX]){0}};
 			crypto_open(e.crypto, &op);
 			crypto_finish(e.crypto);
 			assert_true(op.ok);
@@ -281,12 +286,14 @@ static void gcm_both_engines_agree(void **state)
 		uint32_t length = 4 * (1 + random_below(&random, 390));
 		random_fill(&random, key, sizeof key);
 		random_fill(&random, plain, length);
-		random_fill(&random, a, 8);
-		memcpy(b, a, 8);
 		struct cipher *seal = gcm(&mb, key, key_length, true, extended),
 		              *other = gcm(&ssl, key, key_length, true, extended);
-		struct crypto_op op = {
-		    .cipher = seal, .esp = a, .plain = plain, .length = length, .sequence = random_u64(&random)};
+		struct crypto_op op = {.cipher = seal,
+		                       .esp = a,
+		                       .plain = plain,
+		                       .length = length,
+		                       .sequence = random_u64(&random),
+		                       .spi = random_u32(&random)};
 		crypto_seal(mb.crypto, &op);
 		op.cipher = other;
 		op.esp = b;

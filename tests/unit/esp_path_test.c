@@ -61,13 +61,12 @@ static void forge_free(struct forge *forge)
 static size_t send_forged(struct forge *forge, const uint8_t *text, size_t length, uint8_t tos)
 {
 	static struct packet packet;
-	put32(packet.octets, forge->pair->row_a.inbound.spi);
-	put32(packet.octets + 4, forge->sequence);
 	crypto_seal(forge->crypto, &(struct crypto_op){.cipher = forge->cipher,
 	                                               .esp = packet.octets,
 	                                               .plain = text,
 	                                               .length = (uint32_t)length,
-	                                               .sequence = forge->sequence});
+	                                               .sequence = forge->sequence,
+	                                               .spi = forge->pair->row_a.inbound.spi});
 	forge->sequence++;
 	packet.length = 16 + length + 16;
 	packet.tos = tos;
