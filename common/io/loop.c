@@ -46,6 +46,7 @@ struct loop {
 	struct deadline **heap; // from 1
 	size_t heap_count, heap_capacity;
 	instant timer_at;
+	instant fired_until; // what was due by then has had its turn
 };
 
 instant now(void)
@@ -278,6 +279,8 @@ void deadline_arm(struct deadline *deadline, instant at)
 		deadline_disarm(deadline);
 		return;
 	}
+	// One that arms itself for what is past waits for the next turn, behind the sockets and behind the other deadlines.
+	at = at > loop->fired_until ? at : loop->fired_until + 1;
 	if (deadline->position && deadline->at == at) {
 		return;
 	}
@@ -309,11 +312,8 @@ static void on_timer(void *context)
 	if (read(loop->timer, &expirations, sizeof expirations) < 0 && errno != EAGAIN) {
 		fail("read of timerfd");
 	}
-	// Only what was due at the start, and no more than there was: a deadline that arms itself for now waits for its turn
-	// behind the sockets.
-	instant started = now();
-	for (size_t left = loop->heap_count; left > 0 && loop->heap_count > 0 && loop->heap[1]->at <= started && !loop->stopped;
-	     left--) {
+	loop->fired_until = now();
+	while (loop->heap_count > 0 && loop->heap[1]->at <= loop->fired_until && !loop->stopped) {
 		struct deadline *deadline = loop->heap[1];
 		take_out(deadline);
 		deadline->fn(deadline->context);
