@@ -22,13 +22,26 @@ char *field_json_name(const char *name, char out[static FIELD_NAME])
 	return out;
 }
 
+// Whether `json` is the lowerCamelCase of `name`. Rules scan many rows by path: this compares without building anything.
+static bool is_json_name(const char *name, const char *json, size_t length)
+{
+	for (size_t i = 0; i < length; i++, name++) {
+		char wanted = *name;
+		if (wanted == '_') {
+			wanted = (char)toupper((unsigned char)*++name);
+		}
+		if (wanted != json[i] || wanted == '\0') {
+			return false;
+		}
+	}
+	return *name == '\0';
+}
+
 const ProtobufCFieldDescriptor *field_by_json_name(const ProtobufCMessageDescriptor *descriptor, const char *name,
                                                    size_t length)
 {
 	for (unsigned i = 0; i < descriptor->n_fields; i++) {
-		char json[FIELD_NAME];
-		field_json_name(descriptor->fields[i].name, json);
-		if (strlen(json) == length && memcmp(json, name, length) == 0) {
+		if (is_json_name(descriptor->fields[i].name, name, length)) {
 			return &descriptor->fields[i];
 		}
 	}

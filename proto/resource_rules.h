@@ -57,7 +57,7 @@ enum field_format {
 	FORMAT_UNICAST,   // an IPv4 unicast address
 	FORMAT_PREFIX,    // an IPv4 prefix a.b.c.d/n, no host bit set; minimum and maximum bound n
 	FORMAT_INSIDE,    // a /30 of 169.254.0.0/16 that is not reserved
-	FORMAT_IKE_ID,    // address, FQDN, user@FQDN or keyid:text
+	FORMAT_IKE_ID,    // address, FQDN, user@FQDN or a key id without dot and @
 	FORMAT_PSK,       // 8 to 64 of A-Z a-z 0-9 . _, not beginning with 0
 	FORMAT_ASN,       // an AS number that may be used
 	FORMAT_MSS,       // AUTO, OFF or 536 to 8960

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "../../common/base/map.h"
 #include "format.h"
 
 void random_base32(struct random *random, char *out, size_t length)
@@ -97,13 +98,13 @@ const struct record *cloud_address_user(const struct draft *draft, const char *a
 }
 
 // The node's first address that no connection has, and how many are taken.
-static const char *free_address(const struct draft *draft, const struct record *node, size_t *taken)
+static const char *free_address(const struct map *used, const struct record *node, size_t *taken)
 {
 	const char *first = NULL;
 	*taken = 0;
 	for (size_t i = 0, count = record_count(node, "publicAddresses"); i < count; i++) {
 		const char *address = record_text_at(node, "publicAddresses", i);
-		if (cloud_address_user(draft, address)) {
+		if (map_find_text(used, address)) {
 			++*taken;
 		} else if (!first) {
 			first = address;
@@ -112,42 +113,63 @@ static const char *free_address(const struct draft *draft, const struct record *
 	return first;
 }
 
+// The addresses that connections have.
+static struct map *used_addresses(const struct draft *draft)
+{
+	struct map *used = map_new(NULL);
+	for (struct draft_cursor c = {0}; draft_next(draft, RESOURCE_VPN_CONNECTION, &c);) {
+		for (size_t i = 0, count = record_count(c.row, "cloudAddresses"); i < count; i++) {
+			map_insert_text(used, record_text(record_at(c.row, "cloudAddresses", i), "address"), used);
+		}
+	}
+	return used;
+}
+
+struct choice {
+	const char *node, *address; // NULL: none yet
+	size_t taken;
+	bool own; // one of the border gateway's nodes
+};
+
+static bool is_better(const struct choice *a, const struct choice *b)
+{
+	if (!b->node || a->own != b->own) {
+		return !b->node || a->own;
+	}
+	return a->taken != b->taken ? a->taken < b->taken : strcmp(a->node, b->node) < 0;
+}
+
+static struct choice choose(const struct draft *draft, const struct map *used, const struct record *border_gateway,
+                            const char *not_node)
+{
+	struct choice best = {0};
+	for (struct draft_cursor c = {0}; draft_next(draft, RESOURCE_NODE, &c);) {
+		const char *id = record_text(c.row, "id");
+		struct choice choice = {.node = id, .own = lists(border_gateway, "nodeIds", id)};
+		choice.address = free_address(used, c.row, &choice.taken);
+		if (choice.address && strcmp(id, not_node) != 0 && is_better(&choice, &best)) {
+			best = choice;
+		}
+	}
+	return best;
+}
+
 bool allocate_cloud_addresses(struct draft *draft, const struct record *border_gateway, struct record *connection)
 {
+	struct map *used = used_addresses(draft);
 	const char *chosen = ""; // the node of the first address
-	while (record_count(connection, "cloudAddresses") < 2) {
-		const char *best_node = NULL, *best_address = NULL;
-		size_t fewest = 0;
-		bool best_own = false;
-		for (struct draft_cursor c = {0}; draft_next(draft, RESOURCE_NODE, &c);) {
-			const char *id = record_text(c.row, "id");
-			size_t taken;
-			const char *address = free_address(draft, c.row, &taken);
-			bool own = lists(border_gateway, "nodeIds", id);
-			if (!address || strcmp(id, chosen) == 0) {
-				continue;
-			}
-			bool better = !best_node || (own != best_own   ? own
-			                             : taken != fewest ? taken < fewest
-			                                               : strcmp(id, best_node) < 0);
-			if (better) {
-				best_node = id;
-				best_address = address;
-				fewest = taken;
-				best_own = own;
-			}
+	while (chosen && record_count(connection, "cloudAddresses") < 2) {
+		struct choice choice = choose(draft, used, border_gateway, chosen);
+		if (choice.node) {
+			struct record *item = record_append(connection, "cloudAddresses");
+			record_set_text(item, "address", choice.address);
+			record_set_text(item, "nodeId", choice.node);
 		}
-		if (!best_node) {
-			return refuse(
-			    draft, 409, "no-free-address", "cloudAddresses", NULL,
-			    "a VPN connection needs a free address on each of two nodes, and the region has none left");
-		}
-		struct record *item = record_append(connection, "cloudAddresses");
-		record_set_text(item, "address", best_address);
-		record_set_text(item, "nodeId", best_node);
-		chosen = best_node;
+		chosen = choice.node;
 	}
-	return true;
+	map_free(&used, NULL);
+	return chosen || refuse(draft, 409, "no-free-address", "cloudAddresses", NULL,
+	                        "a VPN connection needs a free address on each of two nodes, and the region has none left");
 }
 
 const char *inside_taken(const struct draft *draft, const char *border_gateway_id, const struct prefix *inside,

@@ -50,8 +50,8 @@ static bool check_node(struct draft *draft, const struct record *before, struct 
 	}
 	for (size_t i = 0, count = before ? record_count(before, "publicAddresses") : 0; i < count; i++) {
 		const char *address = record_text_at(before, "publicAddresses", i);
-		const struct record *user = cloud_address_user(draft, address);
-		if (user && !in_pool(row, address)) {
+		const struct record *user = in_pool(row, address) ? NULL : cloud_address_user(draft, address);
+		if (user) {
 			return refuse(draft, 409, "in-use", "publicAddresses", address, "VPN connection %s has this address",
 			              record_text(user, "id"));
 		}

@@ -127,6 +127,12 @@ static void add_strongswan(struct text *out, const struct record *tunnel)
 	text_add(out, "}\n");
 }
 
+// strongSwan takes a word without a dot for a domain name; to us it is a key id.
+static const char *id_prefix(const char *id)
+{
+	return strpbrk(id, ".@") ? "" : "keyid:";
+}
+
 static void add_swanctl(struct text *out, const struct record *tunnel)
 {
 	const char *name = record_text(tunnel, "id");
@@ -146,8 +152,9 @@ static void add_swanctl(struct text *out, const struct record *tunnel)
 	}
 	text_add(out, "\t\trekey_time = %llus\n\t\tover_time = %llus\n", number_of(tunnel, "ike.lifetimeSeconds") - margin,
 	         margin);
-	text_add(out, "\t\tlocal {\n\t\t\tauth = psk\n\t\t\tid = %s\n\t\t}\n", record_text(tunnel, "remoteId"));
-	text_add(out, "\t\tremote {\n\t\t\tauth = psk\n\t\t\tid = %s\n\t\t}\n", record_text(tunnel, "localId"));
+	const char *cloud = record_text(tunnel, "localId"), *customer = record_text(tunnel, "remoteId");
+	text_add(out, "\t\tlocal {\n\t\t\tauth = psk\n\t\t\tid = %s%s\n\t\t}\n", id_prefix(customer), customer);
+	text_add(out, "\t\tremote {\n\t\t\tauth = psk\n\t\t\tid = %s%s\n\t\t}\n", id_prefix(cloud), cloud);
 	text_add(out, "\t\tchildren {\n\t\t\t%s {\n", name);
 	text_add(out, "\t\t\t\tlocal_ts = 0.0.0.0/0\n\t\t\t\tremote_ts = 0.0.0.0/0\n\t\t\t\tesp_proposals = ");
 	add_proposals(out, tunnel, false);
@@ -162,9 +169,10 @@ static void add_swanctl(struct text *out, const struct record *tunnel)
 	text_add(out, "\t\t\t\treplay_window = %llu\n", number_of(tunnel, "ipsec.replayWindow"));
 	text_add(out, "\t\t\t\tstart_action = start\n\t\t\t\tclose_action = start\n\t\t\t\tdpd_action = restart\n");
 	text_add(out, "\t\t\t}\n\t\t}\n\t}\n}\n");
-	text_add(out,
-	         "secrets {\n\tike-%s {\n\t\tid-cloud = %s\n\t\tid-customer = %s\n\t\tsecret = \"@PRE_SHARED_KEY@\"\n\t}\n}\n",
-	         name, record_text(tunnel, "localId"), record_text(tunnel, "remoteId"));
+	text_add(
+	    out,
+	    "secrets {\n\tike-%s {\n\t\tid-cloud = %s%s\n\t\tid-customer = %s%s\n\t\tsecret = \"@PRE_SHARED_KEY@\"\n\t}\n}\n",
+	    name, id_prefix(cloud), cloud, id_prefix(customer), customer);
 }
 
 static void add_setup(struct text *out, const struct ends *ends)

@@ -68,6 +68,7 @@ def is_up(box):
     ({"ike": {"preSharedKey": KEY, "encryption": ["AES128"], "integrity": ["SHA2_256"], "dhGroups": [14]},
       "ipsec": {"encryption": ["AES128"], "integrity": ["SHA2_256"], "pfsGroups": [0]}, "insideCidr": "169.254.99.0/30"},
      "aes128-sha256-modp2048", "aes128-sha256"),
+    ({"localId": "branch-1", "remoteId": "me@example.com"}, "aes256gcm16-prfsha256-x25519", "aes256gcm16-x25519"),
 ])
 def test_device_comes_up(service, boxes, tmp_path, options, ike, esp):  # noqa: F811
     cloud, customer = boxes
@@ -78,6 +79,11 @@ def test_device_comes_up(service, boxes, tmp_path, options, ike, esp):  # noqa: 
     lab.write_configuration(str(tmp_path / "cloud"), cloud_address="203.0.113.1", customer_address="198.51.100.17", pre_shared_key=KEY,
                             cloud_inside=tunnel["customerInsideAddress"], customer_inside=tunnel["cloudInsideAddress"], cloud_asn=65010,
                             customer_asn=65000, ike=ike, esp=esp)
+    peer = tmp_path / "cloud/swanctl.conf"
+    for line, name in [("198.51.100.17", "localId"), ("203.0.113.1", "remoteId")]:
+        for key in ("id =", "id-1 =", "id-2 ="):
+            peer.write_text(peer.read_text().replace(f"{key} {line}\n", f"{key} {'keyid:' if name == 'localId' else ''}{options[name]}\n"
+                                                     if name in options else f"{key} {line}\n"))
     announce(cloud, "10.0.0.0/16")
     announce(customer, "192.168.0.0/16")
     for box in (cloud, customer):

@@ -208,7 +208,7 @@ static void test_tunnel_refusals(void **state)
 	struct row_cursor none = {0};
 	assert_false(resource_next(r.resource, RESOURCE_VPN_TUNNEL, &none)); // nothing changed
 	static const char *const accepted[] = {"'localId':'vpn.example.com','remoteId':'me@example.com'",
-	                                       "'localId':'keyid:branch-1'",
+	                                       "'localId':'branch-1'",
 	                                       "'ipsec':{'pfsGroups':[0]}",
 	                                       "'maximumSegmentSize':'1360'",
 	                                       "'insideCidr':'169.254.0.4/30','insideSwapped':true",
