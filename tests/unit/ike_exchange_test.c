@@ -1,0 +1,779 @@
+// Exchanges between two cores over a perfect network, and what strangers may do to one: cookies, wrong groups, wrong secrets
+// and names, silence, replays, requests counted by the owner, restoration without it.
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "common/base/alloc.h"
+#include "services/ike/ike.h"
+#include "services/ike/ikev2.h"
+#include "services/ike/payload.h"
+
+enum { ROWS = 16, FLIGHT = 64, RECORD = 400, STATES = 8 };
+
+struct end {
+	struct ike *ike;
+	struct tunnel_config config;
+	struct secret secret;
+	struct tunnel_status_row status;
+	bool status_removed;
+	struct child_row rows[ROWS];
+	size_t row_count;
+	uint64_t state_keys[STATES];
+	uint8_t *states[STATES];
+	size_t state_lengths[STATES], state_count;
+	unsigned up, down, events;
+	char last_event[EVENT_NAME_MAX];
+};
+struct copy {
+	int to;
+	struct ike_datagram datagram;
+	uint8_t *octets;
+};
+struct pair {
+	struct end ends[2];
+	instant now;
+	struct copy flight[FLIGHT]; // the first in is the first out
+	size_t flight_count;
+	struct copy record[RECORD]; // everything that was ever sent
+	size_t record_count;
+	bool cut;
+};
+
+static void send(struct pair *p, int from, const struct ike_action *action)
+{
+	struct copy copy = {.to = !from, .octets = allocate(action->length)};
+	memcpy(copy.octets, action->octets, action->length);
+	copy.datagram = (struct ike_datagram){.local = action->datagram.remote,
+	                                      .remote = action->datagram.local,
+	                                      .local_port = action->datagram.remote_port,
+	                                      .remote_port = action->datagram.local_port,
+	                                      .octets = {copy.octets, action->length}};
+	assert_true(p->record_count < RECORD && p->flight_count < FLIGHT);
+	p->record[p->record_count++] = copy;
+	if (!p->cut) {
+		p->flight[p->flight_count++] = copy;
+	}
+}
+
+static void remove_state(struct end *e, uint64_t key)
+{
+	for (size_t i = 0; i < e->state_count; i++) {
+		if (e->state_keys[i] == key) {
+			free(e->states[i]);
+			e->state_count--;
+			e->states[i] = e->states[e->state_count];
+			e->state_keys[i] = e->state_keys[e->state_count];
+			e->state_lengths[i] = e->state_lengths[e->state_count];
+		}
+	}
+}
+
+static void put_row(struct end *e, const struct child_row *row)
+{
+	for (size_t i = 0; i < e->row_count; i++) {
+		if (e->rows[i].inbound.spi == row->inbound.spi) {
+			e->rows[i] = *row;
+			return;
+		}
+	}
+	assert_true(e->row_count < ROWS);
+	e->rows[e->row_count++] = *row;
+}
+
+static void remove_row(struct end *e, uint32_t spi)
+{
+	for (size_t i = 0; i < e->row_count; i++) {
+		if (e->rows[i].inbound.spi == spi) {
+			e->rows[i] = e->rows[--e->row_count];
+		}
+	}
+}
+
+static void apply(struct pair *p, int index, struct ike_actions *actions)
+{
+	struct end *e = &p->ends[index];
+	bool sent = false;
+	for (size_t i = 0; i < actions->count; i++) {
+		const struct ike_action *action = &actions->items[i];
+		assert_false(sent && action->kind != IKE_ACTION_SEND); // rows before datagrams
+		switch (action->kind) {
+		case IKE_ACTION_SEND:
+			sent = true;
+			send(p, index, action);
+			break;
+		case IKE_ACTION_PUT_CHILD:
+			put_row(e, action->child);
+			break;
+		case IKE_ACTION_REMOVE_CHILD:
+			remove_row(e, action->child->inbound.spi);
+			break;
+		case IKE_ACTION_PUT_STATE:
+			remove_state(e, action->key);
+			assert_true(e->state_count < STATES);
+			e->state_keys[e->state_count] = action->key;
+			e->states[e->state_count] = allocate(action->length);
+			memcpy(e->states[e->state_count], action->octets, action->length);
+			e->state_lengths[e->state_count++] = action->length;
+			break;
+		case IKE_ACTION_REMOVE_STATE:
+			remove_state(e, action->key);
+			break;
+		case IKE_ACTION_STATUS:
+			e->status = *action->status;
+			break;
+		case IKE_ACTION_REMOVE_STATUS:
+			e->status_removed = true;
+			break;
+		case IKE_ACTION_EVENT:
+			e->events++;
+			e->up += strcmp(action->event->event, "tunnel-up") == 0;
+			e->down += strcmp(action->event->event, "tunnel-down") == 0;
+			memcpy(e->last_event, action->event->event, sizeof e->last_event);
+			break;
+		}
+	}
+	ike_actions_clear(actions);
+}
+
+static void step(struct pair *p, int index, const struct ike_event *event)
+{
+	struct ike_actions actions = {0};
+	ike_step(p->ends[index].ike, event, p->now, &actions);
+	apply(p, index, &actions);
+	ike_actions_free(&actions);
+}
+
+static void configure(struct pair *p, int index)
+{
+	step(p, index, &(struct ike_event){.kind = IKE_EVENT_TUNNEL, .tunnel = &p->ends[index].config});
+}
+
+// Carries datagrams until there are none, and time until `until`.
+static void run(struct pair *p, duration time)
+{
+	instant until = p->now + time;
+	for (;;) {
+		while (p->flight_count > 0) {
+			struct copy first = p->flight[0];
+			memmove(p->flight, p->flight + 1, --p->flight_count * sizeof first);
+			step(p, first.to, &(struct ike_event){.kind = IKE_EVENT_DATAGRAM, .datagram = first.datagram});
+		}
+		instant next = instant_min(ike_deadline(p->ends[0].ike), ike_deadline(p->ends[1].ike));
+		if (next > until) {
+			break;
+		}
+		p->now = next > p->now ? next : p->now;
+		step(p, 0, &(struct ike_event){.kind = IKE_EVENT_TIME});
+		step(p, 1, &(struct ike_event){.kind = IKE_EVENT_TIME});
+	}
+	p->now = until;
+}
+
+static void begin(struct pair *p, int index)
+{
+	struct end *e = &p->ends[index];
+	uint8_t seed[32] = {(uint8_t)(index + 1), (uint8_t)p->record_count};
+	e->ike = ike_new(seed);
+	e->row_count = 0;
+	struct ike_actions actions = {0};
+	size_t count = e->state_count;
+	e->state_count = 0;
+	for (size_t i = 0; i < count; i++) {
+		uint8_t *state = e->states[i];
+		size_t length = e->state_lengths[i];
+		ike_step(e->ike, &(struct ike_event){.kind = IKE_EVENT_RESTORE, .bytes = {state, length}}, p->now, &actions);
+		free(state);
+	}
+	ike_step(e->ike, &(struct ike_event){.kind = IKE_EVENT_START}, p->now, &actions);
+	apply(p, index, &actions);
+	ike_actions_free(&actions);
+}
+
+static void tell(struct pair *p, int index)
+{
+	struct end *e = &p->ends[index];
+	step(p, index, &(struct ike_event){.kind = IKE_EVENT_SECRET, .text = e->config.id, .secret = &e->secret});
+	configure(p, index);
+	step(p, index, &(struct ike_event){.kind = IKE_EVENT_TUNNELS_KNOWN});
+}
+
+static struct pair *new_pair(void)
+{
+	struct pair *p = allocate(sizeof *p);
+	p->now = SECONDS(100);
+	static const char *const addresses[2] = {"198.51.100.17", "203.0.113.1"};
+	static const struct algorithms algorithms = {.encryption = {ENCRYPTION_AES_GCM16_256, ENCRYPTION_AES_CBC_256},
+	                                             .integrity = {INTEGRITY_SHA2_256},
+	                                             .groups = {GROUP_CURVE25519, GROUP_ECP_256},
+	                                             .encryption_count = 2,
+	                                             .integrity_count = 1,
+	                                             .group_count = 2};
+	for (int i = 0; i < 2; i++) {
+		struct tunnel_config *c = &p->ends[i].config;
+		*c = (struct tunnel_config){.id = "tun-1",
+		                            .border_gateway_id = "bgw-1",
+		                            .enabled = true,
+		                            .initiate = i == 0,
+		                            .ike = algorithms,
+		                            .child = algorithms,
+		                            .ike_lifetime = 28800,
+		                            .child_lifetime = 3600,
+		                            .rekey_margin = 270,
+		                            .rekey_fuzz = 100,
+		                            .dpd = true,
+		                            .dpd_interval = 10,
+		                            .dpd_timeout = 30,
+		                            .dpd_action = DPD_RESTART};
+		address_parse(addresses[i], &c->local);
+		address_parse(addresses[!i], &c->remote);
+		strcpy(c->local_id, addresses[i]);
+		strcpy(c->remote_id, addresses[!i]);
+		secret_set(&p->ends[i].secret, (struct bytes){(const uint8_t *)"the.shared.secret", 17});
+		begin(p, i);
+	}
+	return p;
+}
+
+static struct pair *new_up_pair(void)
+{
+	struct pair *p = new_pair();
+	tell(p, 1);
+	tell(p, 0);
+	run(p, SECONDS(1));
+	assert_int_equal(p->ends[0].status.state, TUNNEL_UP);
+	assert_int_equal(p->ends[1].status.state, TUNNEL_UP);
+	return p;
+}
+
+static void free_pair(struct pair *p)
+{
+	for (int i = 0; i < 2; i++) {
+		ike_free(&p->ends[i].ike);
+		while (p->ends[i].state_count > 0) {
+			remove_state(&p->ends[i], p->ends[i].state_keys[0]);
+		}
+	}
+	for (size_t i = 0; i < p->record_count; i++) {
+		free(p->record[i].octets);
+	}
+	free(p);
+}
+
+static void mirrored(const struct pair *p)
+{
+	const struct end *a = &p->ends[0], *b = &p->ends[1];
+	assert_int_equal(a->row_count, 1);
+	assert_int_equal(b->row_count, 1);
+	const struct child_row *x = &a->rows[0], *y = &b->rows[0];
+	assert_true(x->outbound_in_use && y->outbound_in_use);
+	assert_int_equal(x->inbound.spi, y->outbound.spi);
+	assert_int_equal(x->outbound.spi, y->inbound.spi);
+	assert_true(secret_equal(&x->inbound.encryption_key, &y->outbound.encryption_key));
+	assert_true(secret_equal(&x->outbound.encryption_key, &y->inbound.encryption_key));
+	assert_true(secret_equal(&x->inbound.integrity_key, &y->outbound.integrity_key));
+	assert_int_equal(x->encryption, y->encryption);
+	assert_int_equal(x->integrity, y->integrity);
+}
+
+static uint64_t counted(const struct pair *p, int index, enum ike_counter counter)
+{
+	return ike_counters(p->ends[index].ike)[counter];
+}
+
+// ---- coming up ----
+static void comes_up_without_and_with_encapsulation(void **state)
+{
+	(void)state;
+	for (int forced = 0; forced < 3; forced++) {
+		struct pair *p = new_pair();
+		p->ends[0].config.force_encapsulation = forced == 1;
+		p->ends[1].config.force_encapsulation = forced == 2;
+		tell(p, 1);
+		tell(p, 0);
+		run(p, SECONDS(1));
+		mirrored(p);
+		for (int i = 0; i < 2; i++) {
+			const struct child_row *row = &p->ends[i].rows[0];
+			assert_int_equal(row->udp_encapsulation, forced != 0);
+			assert_int_equal(row->local_port, forced ? 4500 : 0);
+			assert_int_equal(row->remote_port, forced ? 4500 : 0);
+			assert_int_equal(p->ends[i].status.generation, 1);
+		}
+		// IKE_SA_INIT on 500, the rest where ESP goes.
+		assert_int_equal(p->record[0].datagram.local_port, 500);
+		assert_int_equal(p->record[2].datagram.local_port, forced ? 4500 : 500);
+		free_pair(p);
+	}
+}
+
+static void obeys_and_sends_invalid_ke(void **state)
+{
+	(void)state;
+	struct pair *p = new_pair();
+	p->ends[1].config.ike.groups[0] = GROUP_ECP_256;
+	p->ends[1].config.ike.group_count = 1;
+	tell(p, 1);
+	tell(p, 0);
+	run(p, SECONDS(1));
+	mirrored(p);
+	assert_non_null(strstr(p->ends[0].status.ike_suite, "ECP_256"));
+	// And in CREATE_CHILD_SA, of both kinds.
+	p->ends[1].config.child.groups[0] = GROUP_ECP_256;
+	p->ends[1].config.child.group_count = 1;
+	configure(p, 1);
+	p->ends[0].config.rekey_child_requests = 1;
+	configure(p, 0);
+	run(p, SECONDS(10));
+	mirrored(p);
+	assert_int_equal(p->ends[0].status.child_rekeys, 1);
+	assert_non_null(strstr(p->ends[0].status.child_suite, "ECP_256"));
+	p->ends[1].config.ike.groups[0] = GROUP_CURVE25519;
+	configure(p, 1);
+	p->ends[0].config.rekey_ike_requests = 1;
+	configure(p, 0);
+	run(p, SECONDS(10));
+	mirrored(p);
+	assert_int_equal(p->ends[1].status.ike_rekeys, 1);
+	assert_non_null(strstr(p->ends[1].status.ike_suite, "CURVE_25519"));
+	free_pair(p);
+}
+
+static void failures_have_reasons(void **state)
+{
+	(void)state;
+	static const struct {
+		const char *initiator, *responder;
+	} reasons[] = {
+	    {"pre-shared key", "pre-shared key mismatch"},
+	    {"AUTHENTICATION_FAILED", "identity mismatch: the peer says it is someone.else; we expect 198.51.100.17"},
+	    {"NO_PROPOSAL_CHOSEN", "no common encryption algorithm: the peer offers [encryption AES_CBC_128"},
+	    {"the peer refuses the child SA (NO_PROPOSAL_CHOSEN)",
+	     "no common encryption algorithm: the peer offers [encryption AES_CBC_128"},
+	};
+	for (size_t i = 0; i < sizeof reasons / sizeof reasons[0]; i++) {
+		struct pair *p = new_pair();
+		struct tunnel_config *c = &p->ends[0].config;
+		if (i == 0) {
+			secret_set(&p->ends[0].secret, (struct bytes){(const uint8_t *)"another.secret", 14});
+		} else if (i == 1) {
+			strcpy(c->local_id, "someone.else");
+		} else {
+			struct algorithms *a = i == 2 ? &c->ike : &c->child;
+			a->encryption[0] = ENCRYPTION_AES_CBC_128;
+			a->encryption_count = 1;
+		}
+		tell(p, 1);
+		tell(p, 0);
+		run(p, SECONDS(1));
+		assert_int_equal(p->ends[0].status.state, TUNNEL_DOWN);
+		assert_int_equal(p->ends[1].status.state, TUNNEL_DOWN);
+		assert_non_null(strstr(p->ends[0].status.reason, reasons[i].initiator));
+		assert_non_null(strstr(p->ends[1].status.reason, reasons[i].responder));
+		// The same over and over is one event; it keeps trying.
+		unsigned events = p->ends[1].events;
+		size_t sent = p->record_count;
+		run(p, SECONDS(20));
+		assert_true(p->ends[1].events <= events + (i == 3)); // a child SA is asked for anew with groups: another text
+		assert_true(p->record_count >= sent + 4);
+		free_pair(p);
+	}
+}
+
+static void no_answer_is_tried_for_ever(void **state)
+{
+	(void)state;
+	struct pair *p = new_pair();
+	tell(p, 0);
+	p->cut = true;
+	assert_int_equal(p->ends[0].status.state, TUNNEL_CONNECTING);
+	run(p, SECONDS(11));
+	assert_int_equal(p->ends[0].status.state, TUNNEL_DOWN);
+	assert_string_equal(p->ends[0].status.reason, "no response from the peer to IKE_SA_INIT");
+	assert_true(p->record_count >= 5);
+	run(p, SECONDS(120));
+	assert_true(p->record_count >= 40 && p->record_count < 120);
+	p->cut = false;
+	tell(p, 1);
+	run(p, SECONDS(6));
+	mirrored(p);
+	free_pair(p);
+}
+
+// ---- strangers ----
+static size_t flood(struct pair *p, int target, size_t count, size_t *answered_octets)
+{
+	size_t asked_octets = 0;
+	*answered_octets = 0;
+	const struct copy *model = &p->record[0];
+	for (size_t i = 0; i < count; i++) {
+		uint8_t octets[2048];
+		memcpy(octets, model->octets, model->datagram.octets.length);
+		memcpy(octets, &i, sizeof i); // the initiator's SPI
+		octets[0] = 0xf0;
+		struct ike_datagram d = model->datagram;
+		d.octets.data = octets;
+		struct ike_actions actions = {0};
+		ike_step(p->ends[target].ike, &(struct ike_event){.kind = IKE_EVENT_DATAGRAM, .datagram = d}, p->now, &actions);
+		for (size_t k = 0; k < actions.count; k++) {
+			*answered_octets += actions.items[k].kind == IKE_ACTION_SEND ? actions.items[k].length : 0;
+		}
+		ike_actions_free(&actions);
+		asked_octets += d.octets.length;
+	}
+	return asked_octets;
+}
+
+static void flood_meets_cookies_and_the_honest_get_through(void **state)
+{
+	(void)state;
+	struct pair *p = new_pair();
+	tell(p, 1);
+	p->cut = true;
+	tell(p, 0); // its first message is the model of the flood
+	size_t answered;
+	size_t asked = flood(p, 1, 20000, &answered);
+	assert_true(answered < asked);
+	assert_true(ike_gauges(p->ends[1].ike).half_open <= 4);
+	p->cut = false;
+	run(p, SECONDS(2));
+	assert_int_equal(p->ends[0].status.state, TUNNEL_UP);
+	assert_int_equal(p->ends[1].status.state, TUNNEL_UP);
+	mirrored(p);
+	// And while it is UP nothing happens to it.
+	flood(p, 1, 1000, &answered);
+	run(p, SECONDS(60));
+	assert_int_equal(p->ends[1].down, 0);
+	assert_int_equal(ike_gauges(p->ends[1].ike).half_open, 0);
+	free_pair(p);
+}
+
+static void strangers_get_no_answer(void **state)
+{
+	(void)state;
+	struct pair *p = new_up_pair();
+	struct copy copy = p->record[0];
+	address_parse("192.0.2.66", &copy.datagram.remote);
+	size_t sent = p->record_count;
+	step(p, 1, &(struct ike_event){.kind = IKE_EVENT_DATAGRAM, .datagram = copy.datagram});
+	assert_int_equal(counted(p, 1, IKE_DROP_UNKNOWN_PEER), 1);
+	// An authentic message from somewhere else is not one either.
+	copy = p->record[2];
+	address_parse("192.0.2.66", &copy.datagram.remote);
+	step(p, 1, &(struct ike_event){.kind = IKE_EVENT_DATAGRAM, .datagram = copy.datagram});
+	assert_int_equal(counted(p, 1, IKE_DROP_UNKNOWN_SPI), 1);
+	assert_int_equal(p->record_count, sent);
+	free_pair(p);
+}
+
+static void replays_and_changed_octets_move_nothing(void **state)
+{
+	(void)state;
+	struct pair *p = new_up_pair();
+	p->ends[0].config.rekey_child_requests++;
+	configure(p, 0);
+	run(p, SECONDS(12));
+	p->ends[1].config.rekey_ike_requests++;
+	configure(p, 1);
+	run(p, SECONDS(12));
+	mirrored(p);
+	struct child_row before[2] = {p->ends[0].rows[0], p->ends[1].rows[0]};
+	size_t count = p->record_count;
+	p->cut = true;
+	for (size_t i = 0; i < count; i++) {
+		step(p, p->record[i].to, &(struct ike_event){.kind = IKE_EVENT_DATAGRAM, .datagram = p->record[i].datagram});
+		struct copy *copy = &p->record[i];
+		for (size_t k = 0; k < copy->datagram.octets.length && p->record_count < RECORD - 8; k += 7) {
+			copy->octets[k] ^= 0x55;
+			step(p, copy->to, &(struct ike_event){.kind = IKE_EVENT_DATAGRAM, .datagram = copy->datagram});
+			copy->octets[k] ^= 0x55;
+		}
+	}
+	assert_true(counted(p, 0, IKE_DROP_INTEGRITY) + counted(p, 1, IKE_DROP_INTEGRITY) > 0);
+	p->cut = false;
+	p->flight_count = 0;
+	for (int i = 0; i < 2; i++) {
+		assert_memory_equal(&p->ends[i].rows[0], &before[i], sizeof before[i]);
+		assert_int_equal(p->ends[i].status.state, TUNNEL_UP);
+		assert_int_equal(p->ends[i].down, 0);
+	}
+	free_pair(p);
+}
+
+static void unknown_critical_payload_is_named(void **state)
+{
+	(void)state;
+	struct pair *p = new_pair();
+	tell(p, 1);
+	p->cut = true;
+	tell(p, 0);
+	struct copy *init = &p->record[0];
+	uint8_t octets[2048];
+	size_t length = init->datagram.octets.length;
+	memcpy(octets, init->octets, IKE_HEADER_LENGTH);
+	memcpy(octets + IKE_HEADER_LENGTH, (uint8_t[]){octets[16], 0x80, 0, 4}, 4);
+	memcpy(octets + IKE_HEADER_LENGTH + 4, init->octets + IKE_HEADER_LENGTH, length - IKE_HEADER_LENGTH);
+	octets[16] = 99;
+	octets[26] = (uint8_t)((length + 4) >> 8);
+	octets[27] = (uint8_t)(length + 4);
+	struct ike_datagram d = init->datagram;
+	d.octets = (struct bytes){octets, length + 4};
+	step(p, 1, &(struct ike_event){.kind = IKE_EVENT_DATAGRAM, .datagram = d});
+	const struct copy *answer = &p->record[p->record_count - 1];
+	struct payloads payloads;
+	struct notification n;
+	assert_int_equal(payloads_read((struct bytes){answer->octets + 28, answer->datagram.octets.length - 28},
+	                               answer->octets[16], &payloads),
+	                 NOTIFY_NONE);
+	assert_true(notification_find(&payloads, UNSUPPORTED_CRITICAL_PAYLOAD, &n));
+	assert_int_equal(n.data.length, 1);
+	assert_int_equal(n.data.data[0], 99);
+	// IKEv1 is named too, to people.
+	octets[17] = 0x10;
+	step(p, 1, &(struct ike_event){.kind = IKE_EVENT_DATAGRAM, .datagram = d});
+	assert_string_equal(p->ends[1].status.reason, "version mismatch: the peer speaks IKEv1; we speak IKEv2");
+	free_pair(p);
+}
+
+// ---- liveness ----
+static void silence_takes_it_down_in_time(void **state)
+{
+	(void)state;
+	struct pair *p = new_up_pair();
+	run(p, SECONDS(100)); // probes are answered
+	assert_int_equal(p->ends[0].status.state, TUNNEL_UP);
+	instant last = p->now;
+	p->cut = true;
+	while (p->ends[0].status.state == TUNNEL_UP) {
+		run(p, MILLISECONDS(100));
+	}
+	assert_true(p->now <= last + SECONDS(30) + MILLISECONDS(100));
+	assert_int_equal(p->ends[0].row_count, 0);
+	assert_int_equal(p->ends[0].state_count, 0);
+	assert_int_equal(p->ends[0].down, 1);
+	assert_non_null(strstr(p->ends[0].status.reason, "no sign of life for 30 s"));
+	run(p, SECONDS(30));
+	assert_int_equal(p->ends[1].status.state, TUNNEL_DOWN);
+	p->cut = false;
+	run(p, SECONDS(10));
+	mirrored(p);
+	assert_int_equal(p->ends[0].status.generation, 2);
+	free_pair(p);
+}
+
+static void esp_is_a_sign_of_life(void **state)
+{
+	(void)state;
+	struct pair *p = new_up_pair();
+	p->cut = true;
+	size_t sent = p->record_count;
+	for (uint64_t i = 0; i < 60; i++) {
+		run(p, SECONDS(1));
+		struct ike_event event = {.kind = IKE_EVENT_USAGE,
+		                          .usage = {.inbound_spi = p->ends[0].rows[0].inbound.spi,
+		                                    .packets_in = i + 1,
+		                                    .last_in = p->now - MILLISECONDS(10)}};
+		step(p, 0, &event);
+	}
+	assert_int_equal(p->ends[0].status.state, TUNNEL_UP);
+	for (size_t i = sent; i < p->record_count; i++) {
+		assert_int_equal(p->record[i].to, 0); // only the other end asked
+	}
+	free_pair(p);
+}
+
+// ---- what the owner asks for ----
+static void requests_are_done_once(void **state)
+{
+	(void)state;
+	struct pair *p = new_up_pair();
+	for (unsigned i = 1; i <= 3; i++) {
+		p->ends[0].config.rekey_child_requests++;
+		configure(p, 0);
+		configure(p, 0);
+		run(p, SECONDS(8));
+		mirrored(p);
+		p->ends[0].config.rekey_ike_requests++;
+		configure(p, 0);
+		run(p, SECONDS(8));
+		mirrored(p);
+		assert_int_equal(p->ends[0].status.child_rekeys, i);
+		assert_int_equal(p->ends[0].status.ike_rekeys, i);
+	}
+	assert_int_equal(p->ends[0].down + p->ends[1].down, 0);
+	// What was handled is remembered across a restart.
+	ike_free(&p->ends[0].ike);
+	begin(p, 0);
+	tell(p, 0);
+	run(p, SECONDS(8));
+	mirrored(p);
+	assert_int_equal(p->ends[0].status.child_rekeys, 3);
+	p->ends[0].config.restart_requests++;
+	configure(p, 0);
+	run(p, SECONDS(10));
+	mirrored(p);
+	assert_int_equal(p->ends[0].status.generation, 2);
+	free_pair(p);
+}
+
+static void lifetimes_in_octets_and_packets_rekey(void **state)
+{
+	(void)state;
+	for (int packets = 0; packets < 2; packets++) {
+		struct pair *p = new_pair();
+		p->ends[0].config.child_bytes = packets ? 0 : 1000000;
+		p->ends[0].config.child_packets = packets ? 10000 : 0;
+		tell(p, 1);
+		tell(p, 0);
+		run(p, SECONDS(1));
+		struct ike_event event = {.kind = IKE_EVENT_USAGE,
+		                          .usage = {.inbound_spi = p->ends[0].rows[0].inbound.spi,
+		                                    .bytes_out = 600000,
+		                                    .packets_out = 6000,
+		                                    .last_in = INSTANT_NEVER}};
+		step(p, 0, &event);
+		run(p, SECONDS(8));
+		assert_int_equal(p->ends[0].status.child_rekeys, 0);
+		event.usage.bytes_out = 860000;
+		event.usage.packets_out = 8600;
+		step(p, 0, &event);
+		run(p, SECONDS(8));
+		assert_int_equal(p->ends[0].status.child_rekeys, 1);
+		mirrored(p);
+		free_pair(p);
+	}
+}
+
+static void lifetimes_in_seconds_rekey(void **state)
+{
+	(void)state;
+	struct pair *p = new_up_pair();
+	for (int i = 0; i < 3600; i++) { // too long for the record
+		for (size_t k = 0; k < p->record_count; k++) {
+			free(p->record[k].octets);
+		}
+		p->record_count = 0;
+		run(p, SECONDS(1));
+	}
+	assert_int_equal(p->ends[0].status.child_rekeys, p->ends[1].status.child_rekeys);
+	assert_in_range(p->ends[0].status.child_rekeys, 1, 2);
+	assert_int_equal(p->ends[0].down, 0);
+	free_pair(p);
+}
+
+static void administratively_down_and_removed(void **state)
+{
+	(void)state;
+	struct pair *p = new_up_pair();
+	p->ends[0].config.enabled = false;
+	configure(p, 0);
+	run(p, SECONDS(1));
+	assert_string_equal(p->ends[0].status.reason, "administratively down");
+	assert_int_equal(p->ends[1].status.state, TUNNEL_DOWN); // it was told
+	run(p, SECONDS(10));
+	assert_int_equal(p->ends[0].row_count + p->ends[1].row_count, 0);
+	p->ends[0].config.enabled = true;
+	configure(p, 0);
+	run(p, SECONDS(1));
+	mirrored(p);
+	step(p, 0, &(struct ike_event){.kind = IKE_EVENT_TUNNEL_REMOVED, .text = "tun-1"});
+	run(p, SECONDS(15));
+	assert_true(p->ends[0].status_removed);
+	assert_int_equal(ike_gauges(p->ends[0].ike).tunnels, 0);
+	assert_int_equal(p->ends[0].row_count + p->ends[0].state_count, 0);
+	free_pair(p);
+}
+
+// ---- restored ----
+static void goes_on_without_its_owner(void **state)
+{
+	(void)state;
+	struct pair *p = new_up_pair();
+	ike_free(&p->ends[0].ike);
+	begin(p, 0); // no tunnel, no secret: resource is dead
+	run(p, SECONDS(60));
+	mirrored(p);
+	p->ends[1].config.rekey_child_requests++;
+	configure(p, 1);
+	run(p, SECONDS(8));
+	p->ends[1].config.rekey_ike_requests++;
+	configure(p, 1);
+	run(p, SECONDS(8));
+	mirrored(p);
+	assert_int_equal(p->ends[0].down + p->ends[1].down, 0);
+	assert_int_equal(p->ends[0].status.child_rekeys, 1);
+	// The owner comes back and knows nothing of this tunnel.
+	step(p, 0, &(struct ike_event){.kind = IKE_EVENT_TUNNELS_KNOWN});
+	run(p, SECONDS(15));
+	assert_int_equal(ike_gauges(p->ends[0].ike).tunnels, 0);
+	assert_int_equal(p->ends[1].status.state, TUNNEL_DOWN);
+	free_pair(p);
+}
+
+static void a_state_cut_anywhere_is_refused(void **state)
+{
+	(void)state;
+	struct pair *p = new_up_pair();
+	uint8_t seed[32] = {9};
+	for (size_t length = 0; length < p->ends[0].state_lengths[0]; length += 3) {
+		struct ike *ike = ike_new(seed);
+		struct ike_actions actions = {0};
+		ike_step(ike, &(struct ike_event){.kind = IKE_EVENT_RESTORE, .bytes = {p->ends[0].states[0], length}}, p->now,
+		         &actions);
+		assert_int_equal(ike_gauges(ike).ike_sas, 0);
+		assert_int_equal(ike_gauges(ike).child_sas, 0);
+		ike_actions_free(&actions);
+		ike_free(&ike);
+	}
+	free_pair(p);
+}
+
+static void a_peer_that_lost_everything_is_taken_back_without_a_gap(void **state)
+{
+	(void)state;
+	struct pair *p = new_up_pair();
+	// The other end begins anew with nothing, and INITIAL_CONTACT.
+	struct end *e = &p->ends[0];
+	ike_free(&e->ike);
+	while (e->state_count > 0) {
+		remove_state(e, e->state_keys[0]);
+	}
+	begin(p, 0);
+	tell(p, 0);
+	run(p, SECONDS(1));
+	mirrored(p);
+	assert_int_equal(p->ends[1].down, 0);
+	assert_int_equal(p->ends[1].status.generation, 1);
+	assert_int_equal(ike_gauges(p->ends[1].ike).ike_sas, 1);
+	free_pair(p);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test(comes_up_without_and_with_encapsulation),
+	    cmocka_unit_test(obeys_and_sends_invalid_ke),
+	    cmocka_unit_test(failures_have_reasons),
+	    cmocka_unit_test(no_answer_is_tried_for_ever),
+	    cmocka_unit_test(flood_meets_cookies_and_the_honest_get_through),
+	    cmocka_unit_test(strangers_get_no_answer),
+	    cmocka_unit_test(replays_and_changed_octets_move_nothing),
+	    cmocka_unit_test(unknown_critical_payload_is_named),
+	    cmocka_unit_test(silence_takes_it_down_in_time),
+	    cmocka_unit_test(esp_is_a_sign_of_life),
+	    cmocka_unit_test(requests_are_done_once),
+	    cmocka_unit_test(lifetimes_in_octets_and_packets_rekey),
+	    cmocka_unit_test(lifetimes_in_seconds_rekey),
+	    cmocka_unit_test(administratively_down_and_removed),
+	    cmocka_unit_test(goes_on_without_its_owner),
+	    cmocka_unit_test(a_state_cut_anywhere_is_refused),
+	    cmocka_unit_test(a_peer_that_lost_everything_is_taken_back_without_a_gap),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
