@@ -376,8 +376,8 @@ static void on_survivor_rows(void *context, const struct replica_row *rows, size
 		survivor->saw_difference = count == 2 && rows[0].removed && bytes_equal(rows[0].key, text("node-7")) &&
 		                           !rows[1].removed && bytes_equal(rows[1].key, text("node-8"));
 		survivor->saw_more = count != 2;
-		loop_stop(survivor->loop);
 	}
+	loop_stop(survivor->loop);
 }
 
 static void on_survivor_state(void *context)
@@ -386,6 +386,7 @@ static void on_survivor_state(void *context)
 	bool alive = replica_owner_alive(survivor->replica);
 	if (!alive && survivor->calls > 0) {
 		survivor->died = true;
+		loop_stop(survivor->loop);
 	}
 	survivor->came_back = survivor->died && alive;
 }
@@ -426,7 +427,7 @@ static void a_killed_owner_comes_back_with_the_differences(void **state)
 	survivor.replica = replica_new(bus, "resource", "node", "", on_survivor_rows, &survivor);
 	replica_on_state(survivor.replica, on_survivor_state, &survivor);
 	deadline_init(&survivor.limit, survivor.loop, on_survivor_limit, &survivor);
-	deadline_arm(&survivor.limit, now() + MILLISECONDS(500));
+	deadline_arm(&survivor.limit, now() + SECONDS(5));
 	loop_run(survivor.loop);
 	assert_int_equal(survivor.calls, 1);
 	assert_int_equal(replica_count(survivor.replica), 1000);
@@ -434,7 +435,7 @@ static void a_killed_owner_comes_back_with_the_differences(void **state)
 
 	kill(first, SIGKILL);
 	result_of(first);
-	deadline_arm(&survivor.limit, now() + MILLISECONDS(300));
+	deadline_arm(&survivor.limit, now() + SECONDS(5));
 	loop_run(survivor.loop);
 	assert_true(survivor.died);
 	assert_int_equal(replica_count(survivor.replica), 1000); // losing the owner is not losing the rows
@@ -517,6 +518,45 @@ static void a_change_is_there_at_once(void **state)
 	owner_free(&owner);
 }
 
+struct asking {
+	struct loop *loop;
+	char error[64];
+	int answers;
+};
+
+static void on_answer(void *context, const char *error, struct bytes body)
+{
+	struct asking *asking = context;
+	assert_int_equal(body.length, 0);
+	snprintf(asking->error, sizeof asking->error, "%s", error ? error : "");
+	asking->answers++;
+	loop_stop(asking->loop);
+}
+
+// The matrix admits no question yet: what is left to see is that each is answered, once, and in time.
+static void a_question_is_answered_once(void **state)
+{
+	(void)state;
+	struct owner owner = owner_new();
+	struct bus *asker = bus_new(owner.loop, NULL, "ike.node-a");
+	struct asking asking = {.loop = owner.loop};
+	struct replica *replica = replica_new(asker, "resource", "node", "", on_rows, &(struct follower){.loop = owner.loop});
+	run_until(&owner, never, MILLISECONDS(300)); // until it is connected
+	bus_ask(asker, "resource", "diagnosis", text("why"), SECONDS(5), on_answer, &asking);
+	loop_run(owner.loop);
+	assert_string_equal(asking.error, "not admitted");
+	bus_ask(asker, "route", "diagnosis", text("why"), SECONDS(5), on_answer, &asking); // there is no route here
+	assert_int_equal(asking.answers, 1);                                               // never within the call
+	loop_run(owner.loop);
+	assert_string_equal(asking.error, "no answer in time");
+	assert_int_equal(asking.answers, 2);
+	bus_ask(asker, "resource", "diagnosis", text("why"), SECONDS(5), on_answer, &asking);
+	replica_free(&replica);
+	bus_free(&asker); // with a question open
+	owner_free(&owner);
+	assert_int_equal(asking.answers, 2);
+}
+
 static void keys(void **state)
 {
 	(void)state;
@@ -556,6 +596,7 @@ int main(int argc, char **argv)
 	    cmocka_unit_test(a_new_key_is_admitted_without_a_restart),
 	    cmocka_unit_test(a_killed_owner_comes_back_with_the_differences),
 	    cmocka_unit_test(a_change_is_there_at_once),
+	    cmocka_unit_test(a_question_is_answered_once),
 	};
 	log_init("test", NULL);
 	if (argc > 2) {
