@@ -142,33 +142,47 @@ void action_state(struct ike *ike, uint64_t key, struct bytes state)
 	}
 }
 
-void action_status(struct ike *ike, const struct tunnel *tunnel, bool remove)
+static void fill_suites(const struct tunnel *tunnel, struct tunnel_status_row *row)
+{
+	const struct ike_sa *sa = tunnel_current(tunnel);
+	if (!sa) {
+		return;
+	}
+	suite_format(&sa->suite, row->ike_suite);
+	row->weak = suite_is_weak(&sa->suite);
+	row->udp_encapsulated = sa->encapsulate;
+	const struct child_sa *newest = NULL;
+	for (size_t i = 0; i < sa->child_count; i++) {
+		bool live = sa->children[i]->state == CHILD_LIVE;
+		if (live && (!newest || sa->children[i]->generation > newest->generation)) {
+			newest = sa->children[i];
+		}
+	}
+	if (newest) {
+		suite_format(&newest->suite, row->child_suite);
+		row->weak = row->weak || suite_is_weak(&newest->suite);
+	}
+}
+
+void action_status(struct ike *ike, struct tunnel *tunnel, bool remove)
 {
 	struct tunnel_status_row *row = allocate(sizeof *row);
-	memcpy(row->tunnel_id, tunnel->config.id, sizeof row->tunnel_id);
+	strcpy(row->tunnel_id, tunnel->config.id);
 	row->state = tunnel->state;
-	memcpy(row->reason, tunnel->reason, sizeof row->reason);
+	strcpy(row->reason, tunnel->reason);
 	row->since = tunnel->since;
 	row->generation = tunnel->generation;
 	row->child_rekeys = tunnel->child_rekeys;
 	row->ike_rekeys = tunnel->ike_rekeys;
-	const struct ike_sa *sa = tunnel_current(tunnel);
-	if (sa) {
-		suite_format(&sa->suite, row->ike_suite);
-		row->weak = suite_is_weak(&sa->suite);
-		row->udp_encapsulated = sa->encapsulate;
-		const struct child_sa *newest = NULL;
-		for (size_t i = 0; i < sa->child_count; i++) {
-			bool live = sa->children[i]->state == CHILD_LIVE;
-			if (live && (!newest || sa->children[i]->generation > newest->generation)) {
-				newest = sa->children[i];
-			}
-		}
-		if (newest) {
-			suite_format(&newest->suite, row->child_suite);
-			row->weak = row->weak || suite_is_weak(&newest->suite);
-		}
+	fill_suites(tunnel, row);
+	if (!remove && tunnel->shown && memcmp(tunnel->shown, row, sizeof *row) == 0) {
+		free(row);
+		return;
 	}
+	if (!tunnel->shown) {
+		tunnel->shown = allocate(sizeof *row);
+	}
+	memcpy(tunnel->shown, row, sizeof *row);
 	add(ike, remove ? IKE_ACTION_REMOVE_STATUS : IKE_ACTION_STATUS)->status = row;
 }
 

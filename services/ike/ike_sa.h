@@ -146,9 +146,10 @@ struct tunnel {
 	uint64_t generation, child_rekeys, ike_rekeys, event_number;
 	uint64_t rekey_child_handled, rekey_ike_handled, restart_handled;
 	bool status_dirty;
-	bool tried;               // an attempt has failed since it was last UP
-	instant retry_at;         // when to initiate; INSTANT_NEVER: only the peer may
-	instant duplicate_closed; // when last an IKE SA was closed for being one too many
+	struct tunnel_status_row *shown; // as last told
+	bool tried;                      // an attempt has failed since it was last UP
+	instant retry_at;                // when to initiate; INSTANT_NEVER: only the peer may
+	instant duplicate_closed;        // when last an IKE SA was closed for being one too many
 	instant deadline;
 	size_t position; // in the heap; 0: not there
 };
@@ -178,8 +179,8 @@ void action_send_datagram(struct ike *ike, const struct ike_datagram *to, struct
 void action_keepalive(struct ike *ike, const struct ike_sa *sa);
 void action_put_child(struct ike *ike, const struct ike_sa *sa, const struct child_sa *child);
 void action_remove_child(struct ike *ike, const struct tunnel *tunnel, uint32_t spi_in);
-void action_state(struct ike *ike, uint64_t key, struct bytes state); // empty: remove
-void action_status(struct ike *ike, const struct tunnel *tunnel, bool remove);
+void action_state(struct ike *ike, uint64_t key, struct bytes state);    // empty: remove
+void action_status(struct ike *ike, struct tunnel *tunnel, bool remove); // when it differs from what was told
 void tunnel_event(struct ike *ike, struct tunnel *tunnel, const char *event, const char *format, ...)
     __attribute__((format(printf, 4, 5)));
 void actions_sends_last(struct ike_actions *actions);

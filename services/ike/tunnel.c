@@ -93,6 +93,7 @@ void tunnel_free(struct ike *ike, struct tunnel *tunnel)
 	heap_remove(ike, tunnel);
 	unindex_addresses(ike, tunnel);
 	map_remove_text(ike->tunnels, tunnel->config.id);
+	free(tunnel->shown);
 	free(tunnel);
 }
 
