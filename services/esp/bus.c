@@ -2,8 +2,7 @@
 // to.
 //
 // An SA row counts as applied when its change is published to the workers (the core's tables are read under RCU), which is
-// before this file's callback returns; what was replaced is freed a moment later, so that nobody waits for the workers' grace
-// period.
+// before this file's callback returns; what was replaced the core frees after the workers' grace period, so nobody waits for it.
 #include "bus.h"
 
 #include <inttypes.h>
@@ -31,7 +30,7 @@ struct esp_bus {
 	size_t feed_count;
 	struct replica *held;
 	struct map *routes; // key of an effective_route row: struct known_route
-	struct deadline reclaim, report;
+	struct deadline report;
 	uint64_t started;
 	bool swept;
 };
@@ -65,20 +64,6 @@ static void unusable(const char *table, struct bytes key, const char *why)
 	char *text = text_of(key);
 	log_limited(LOG_ERROR, "row-not-usable", "table", table, "key", text, "why", why, NULL);
 	free(text);
-}
-
-// What was replaced in the core's tables is freed soon, not now: the caller's change is already in force.
-static void reclaim_later(struct esp_bus *bus)
-{
-	if (bus->reclaim.position == 0) {
-		deadline_arm(&bus->reclaim, now() + MILLISECONDS(20));
-	}
-}
-
-static void reclaim(void *context)
-{
-	struct esp_bus *bus = context;
-	esp_synchronize(bus->parts.esp);
 }
 
 static void report_node(struct esp_bus *bus)
@@ -124,7 +109,6 @@ static void rows_changed(void *context, const struct replica_row *rows, size_t c
 		free(key);
 	}
 	kernel_settle(bus->parts.kernel);
-	reclaim_later(bus);
 	report_node(bus);
 }
 
@@ -522,7 +506,6 @@ struct esp_bus *esp_bus_new(const struct esp_bus_parts *parts)
 	bus->held_ike_sa = table_own(parts->bus, "held_ike_sa");
 	bus->sa_usage = table_own(parts->bus, "sa_usage");
 	bus->tunnel_counters = table_own(parts->bus, "tunnel_counters");
-	deadline_init(&bus->reclaim, parts->loop, reclaim, bus);
 	deadline_init(&bus->report, parts->loop, report, bus);
 	// Complete at once, held_ike_sa too: after the node's start there is nothing to hold, and an ike that lives tells its
 	// states again.
@@ -548,7 +531,6 @@ void esp_bus_free(struct esp_bus **bus)
 	if (!*bus) {
 		return;
 	}
-	deadline_disarm(&(*bus)->reclaim);
 	deadline_disarm(&(*bus)->report);
 	for (size_t i = 0; i < (*bus)->feed_count; i++) {
 		replica_free(&(*bus)->feeds[i].replica);

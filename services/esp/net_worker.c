@@ -38,7 +38,8 @@ enum {
 	UDP_ROOM = 65536 + 64,
 	RAW_BATCH = 48,
 	RAW_ROOM = 10 * 1024,
-	READS = 256, // of one queue before the others' turn
+	READS = 256,     // of one queue before the others' turn
+	READ_BURST = 64, // and before they are sent
 };
 
 struct worker_gateway {
@@ -98,7 +99,7 @@ static void read_queue(struct worker *w, unsigned slot)
 			return;
 		}
 		begin(w);
-		while (reads < READS && esp_worker_ready(w->core)) {
+		for (unsigned i = 0; i < READ_BURST && esp_worker_ready(w->core); i++) {
 			ssize_t length = read(gateway->queues[w->index], w->frame, ESP_FRAME_MAX);
 			if (length <= 0) {
 				more = length < 0 && errno == EINTR;
