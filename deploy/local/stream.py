@@ -1,7 +1,9 @@
 # Traffic with numbers: UDP datagrams both ways between two namespaces at a fixed rate, and what became of them.
 #
-# As a program (one at each end):  stream.py LOCAL PORT REMOTE PORT RATE OUTFILE — sends until SIGUSR1, receives until SIGTERM, then
-# writes {"sent": {number: time}, "received": {number: time}}; the clock is the machine's monotonic one, the same in every namespace.
+# As a program, one at each end:
+#     stream.py LOCAL SEND_PORT REMOTE REMOTE_PORT RECEIVE_PORT RATE OUTFILE
+# starts at a line on standard input, sends until SIGUSR1, receives until SIGTERM, then writes {"sent": {number: time},
+# "received": {number: time}}; the clock is the machine's monotonic one, the same in every namespace.
 import json
 import os
 import signal
@@ -17,14 +19,17 @@ import namespaces as ns
 ENDS = ("vpc", "idc")
 
 
-def run_end(local, local_port, remote, remote_port, rate, outfile):
+def run_end(local, send_port, remote, remote_port, receive_port, rate, outfile):
     state = {"sending": True, "running": True}
     signal.signal(signal.SIGUSR1, lambda *_: state.update(sending=False))
     signal.signal(signal.SIGTERM, lambda *_: state.update(running=False))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C is for the program that started this one
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as port:
-        port.bind((local, local_port))
-        port.setblocking(False)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as out, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as port:
+        out.bind((local, send_port))
+        out.setblocking(False)
+        port.bind((local, receive_port))
+        print("ready", flush=True)
+        sys.stdin.readline()  # when both ends are
         sent, received = {}, {}
         start, number = time.monotonic(), 0
         while state["running"]:
@@ -32,7 +37,7 @@ def run_end(local, local_port, remote, remote_port, rate, outfile):
             due = start + number / rate
             if state["sending"] and now >= due:
                 try:
-                    port.sendto(struct.pack("!Q", number), (remote, remote_port))
+                    out.sendto(struct.pack("!Q", number), (remote, remote_port))
                 except OSError:
                     pass  # refused or unreachable: sent and, by its number, lost
                 sent[number] = now
@@ -43,20 +48,28 @@ def run_end(local, local_port, remote, remote_port, rate, outfile):
                 received[struct.unpack("!Q", port.recv(64)[:8])[0]] = time.monotonic()
             except (OSError, struct.error):
                 pass
-    with open(outfile, "w", encoding="ascii") as out:
-        json.dump({"sent": sent, "received": received}, out)
+    with open(outfile, "w", encoding="ascii") as result:
+        json.dump({"sent": sent, "received": received}, result)
 
 
 class Stream:
-    """A flow both ways between (namespace, address, port) at the VPC's end and at the IDC's, `rate` packets a second each way."""
+    """A flow each way between (namespace, address) at the VPC's end and at the IDC's, `rate` packets a second each. `ports`:
+    {"to_idc": (source, destination), "to_vpc": (source, destination)}, as the two may be hashed to different tunnels."""
 
-    def __init__(self, vpc, idc, rate=100):
+    def __init__(self, vpc, idc, ports, rate=100):
         self.folder = tempfile.mkdtemp(prefix="stream-", dir=ns.RUN)
         self.files = [os.path.join(self.folder, end) for end in ENDS]
         self.processes = []
-        for here, there, outfile in ((vpc, idc, self.files[0]), (idc, vpc, self.files[1])):
-            command = ns.inside(here[0]) + [sys.executable, os.path.abspath(__file__), here[1], here[2], there[1], there[2], rate, outfile]
-            self.processes.append(subprocess.Popen([str(word) for word in command], env=dict(os.environ, LOCAL_REGION=ns.RUN)))
+        ways = (ports["to_idc"], ports["to_vpc"])
+        for here, there, out, back, outfile in ((vpc, idc, *ways, self.files[0]), (idc, vpc, *reversed(ways), self.files[1])):
+            command = ns.inside(here[0]) + [sys.executable, os.path.abspath(__file__), here[1], out[0], there[1], out[1], back[1], rate, outfile]
+            self.processes.append(subprocess.Popen([str(word) for word in command], env=dict(os.environ, LOCAL_REGION=ns.RUN),
+                                                   stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True))
+        for process in self.processes:
+            process.stdout.readline()
+        for process in self.processes:
+            process.stdin.write("\n")
+            process.stdin.flush()
 
     def stop(self, drain=0.5):
         """Ends it; returns {"to_idc": figures, "to_vpc": figures} with sent, lost, gap_ms (the longest without an arrival)."""
@@ -66,7 +79,7 @@ class Stream:
         for process in self.processes:
             process.terminate()
         for process in self.processes:
-            process.wait(10)
+            process.communicate(timeout=10)
         ends = []
         for name in self.files:
             with open(name, encoding="ascii") as text:
@@ -79,7 +92,7 @@ class Stream:
         for process in self.processes:
             if process.poll() is None:
                 process.kill()
-                process.wait()
+                process.communicate()
 
 
 def figures(sent, received):
@@ -90,4 +103,4 @@ def figures(sent, received):
 
 
 if __name__ == "__main__":
-    run_end(sys.argv[1], int(sys.argv[2]), sys.argv[3], int(sys.argv[4]), float(sys.argv[5]), sys.argv[6])
+    run_end(sys.argv[1], int(sys.argv[2]), sys.argv[3], int(sys.argv[4]), int(sys.argv[5]), float(sys.argv[6]), sys.argv[7])
