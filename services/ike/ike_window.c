@@ -15,7 +15,7 @@ static void start(struct ike *ike, struct ike_sa *sa, enum request_kind kind, st
 	request->octets = allocate(message.length);
 	memcpy(request->octets, message.data, message.length);
 	request->length = message.length;
-	request->kind = kind;
+	request->kind = (uint8_t)kind;
 	request->message_id = sa->next_request;
 	request->first_sent = ike->now;
 	request->interval = MILLISECONDS(FIRST_RESEND);

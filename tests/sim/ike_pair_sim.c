@@ -20,7 +20,7 @@
 #include "services/ike/ike.h"
 #include "services/ike/ikev2.h"
 
-enum { CHAOS_SECONDS = 120, CALM_SECONDS = 180, ROWS_MAX = 64, STATES_MAX = 64 };
+enum { CHAOS_SECONDS = 90, CALM_SECONDS = 180, ROWS_MAX = 64, STATES_MAX = 64 };
 
 struct saved {
 	uint64_t key;
