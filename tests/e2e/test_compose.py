@@ -1,14 +1,18 @@
 # docker-compose.yml: what is in it is checked without an engine; where there is one and an image, a region is run by it.
 import glob
 import ipaddress
+import json
 import os
 import re
 import shutil
 import subprocess
 
+import namespaces as ns
 import pytest
+import region
 import yaml
 from conftest import TOP
+from customer import CUSTOMER_ASN, Device
 
 LONG_LIVED = {"database", "resource", "route", "esp-node-a", "ike-node-a", "bgp-node-a", "esp-node-b", "ike-node-b", "bgp-node-b",
               "vrouter-host-1"}
@@ -175,16 +179,70 @@ def test_scripts_that_are_named_are_there(services):
 
 # ---- with an engine ----
 PROJECT = "twinspan-test"
-SETTINGS = {"REGION": "test", "API_PORT": "18080", "INTERNET": "198.18.51", "FABRIC": "10.255.251", "API_NETWORK": "10.254.251",
+SETTINGS = {"REGION": "test", "API_PORT": "18081", "INTERNET": "198.18.51", "FABRIC": "10.255.251", "API_NETWORK": "10.254.251",
             "IMAGE_TAG": os.environ.get("TWINSPAN_TEST_IMAGE_TAG", "local")}
+CUSTOMER = [SETTINGS["INTERNET"] + ".201", SETTINGS["INTERNET"] + ".202"]
+TOKEN_FILE = os.path.join(TOP, "build", "test", "compose.token")
+IDC_PREFIX, IDC_HOST, VPC_HOST = "192.168.0.0/16", "192.168.1.10", "10.0.1.10"
+
+
+def docker(*arguments):
+    return ns.run("docker", *arguments)
 
 
 def docker_compose(*arguments, check=True):
-    done = subprocess.run(["docker-compose", "-p", PROJECT, "--env-file", "/dev/null", *arguments], cwd=TOP, text=True, check=False,
-                          capture_output=True, env={**os.environ, **SETTINGS}, timeout=240)
-    if check and done.returncode != 0:
-        raise RuntimeError(f"docker-compose {' '.join(arguments)}: {(done.stderr or done.stdout).strip()[-2000:]}")
-    return done.stdout
+    return ns.run("docker-compose", "-p", PROJECT, "--env-file", "deploy/env.example", *arguments, check=check, cwd=TOP,
+                  env={**os.environ, **SETTINGS}, timeout=240)
+
+
+def twinspan(*arguments):
+    """The command line on this machine, over the published port."""
+    environment = {**os.environ, "TWINSPAN_API": f"http://127.0.0.1:{SETTINGS['API_PORT']}", "TWINSPAN_TOKEN_FILE": TOKEN_FILE}
+    text = ns.run(os.path.join(region.BIN, "twinspan"), *arguments, "--output", "json", env=environment)
+    return json.loads(text) if text.strip() else None
+
+
+class DeviceOnBridge(Device):
+    """A customer device with a port in the region's internet network; the data centre behind it is one interface."""
+
+    def __init__(self, address, directory):
+        super().__init__("cdev", address, prefix="tc-", run_directory=directory)
+
+    def plug(self):
+        os.makedirs(self.private_run, exist_ok=True)
+        ns.add_namespace(self.netns)
+        bridge = "br-" + docker("network", "inspect", "-f", "{{.Id}}", f"{PROJECT}_internet")[:12]
+        self.unplug()
+        ns.cable((None, "tc-cdev"), (self.netns, "internet"))
+        ns.ip(None, "link set tc-cdev master", bridge)
+        ns.ip(self.netns, "addr add", f"{self.address}/24 dev internet")
+        ns.ip(self.netns, "route add default via", SETTINGS["INTERNET"] + ".1")
+        ns.ip(self.netns, "link add idc type bridge")
+        ns.ip(self.netns, "link set idc up")
+        ns.ip(self.netns, "addr add", f"{IDC_HOST}/16 dev idc")
+
+    def unplug(self):
+        ns.ip(None, "link del tc-cdev", check=False)
+
+    def write_idc_configuration(self, prefixes, asn=CUSTOMER_ASN):
+        routes = " ".join(f'route {prefix} via "idc";' for prefix in prefixes)
+        with open(os.path.join(self.private_run, "idc.conf"), "w", encoding="ascii") as out:
+            out.write(f"protocol static idc {{ ipv4; {routes} }}\n")
+
+    def remove(self):
+        self.stop()
+        ns.remove_namespace(self.netns)
+        self.unplug()
+
+
+def health(containers):
+    return dict(line.split() for line in docker("inspect", "-f", "{{.Name}} {{.State.Health.Status}}", *containers).splitlines())
+
+
+def named():
+    """What an engine still has of this project."""
+    return [line for kind in ("ps -a --format {{.Names}}", "volume ls -q", "network ls --format {{.Name}}")
+            for line in docker(*kind.split()).splitlines() if line.startswith(PROJECT)]
 
 
 @pytest.fixture(scope="module")
@@ -199,31 +257,90 @@ def running():
     docker_compose("down", "-v", "--remove-orphans", check=False)
     try:
         docker_compose("up", "-d", "--no-build")
+        os.makedirs(os.path.dirname(TOKEN_FILE), exist_ok=True)
+        with open(os.open(TOKEN_FILE, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="ascii") as out:
+            out.write(docker_compose("exec", "-T", "resource", "cat", "/etc/twinspan/admin.token"))
         yield
     finally:
         docker_compose("down", "-v", "--remove-orphans", "-t", "5")
-    left = subprocess.run("docker ps -aq; docker volume ls -q; docker network ls -q", shell=True, text=True, capture_output=True,
-                          check=True).stdout.split()
-    named = [name for name in left if PROJECT in name]
-    assert not named
+    assert not named()
 
 
-def twinspan(*arguments):
-    return docker_compose("run", "--rm", "-T", "twinspan", *arguments)
+@pytest.fixture(scope="module")
+def tunnel(running):
+    """A VPC, a border gateway and a connection; the first of its two tunnels, with its key."""
+    gateway = twinspan("border-gateway", "create", "--name", "prod")
+    vpc = twinspan("vpc", "create", "--name", "v", "--cidr-blocks", "10.0.0.0/16")
+    subnet = twinspan("subnet", "create", "--name", "s", "--vpc-id", vpc["id"], "--cidr", "10.0.1.0/24")
+    twinspan("vpc-attachment", "create", "--name", "a", "--border-gateway-id", gateway["id"], "--vpc-id", vpc["id"])
+    twinspan("vpc-route-table", "update", vpc["defaultRouteTableId"], "--propagations", f"borderGatewayId={gateway['id']}")
+    customer = twinspan("customer-gateway", "create", "--name", "dc", "--asn", CUSTOMER_ASN, "--public-addresses", ",".join(CUSTOMER))
+    connection = twinspan("vpn-connection", "create", "--name", "c", "--border-gateway-id", gateway["id"],
+                          "--customer-gateway-id", customer["id"])
+    tunnels = twinspan("vpn-connection", "add-tunnels", connection["id"])["items"]
+    assert {each["nodeId"] for each in tunnels} == {"node-a", "node-b"}
+    ns.wait_until(lambda: [each["runningStatus"] for each in twinspan("vpn-tunnel", "list")["items"]] == ["CONNECTING"] * 2, 10, "both CONNECTING")
+    docker_compose("exec", "-T", "vrouter-host-1", "/usr/local/lib/twinspan/workload", "machine", subnet["id"], f"{VPC_HOST}/24",
+                   subnet["gatewayAddress"])
+    return next(each for each in tunnels if each["customerAddress"] == CUSTOMER[0])
 
 
-def test_a_region_of_containers(running):
+@pytest.fixture(scope="module")
+def device(tunnel, tmp_path_factory):
+    if not shutil.which("bird") or not os.path.exists("/usr/lib/ipsec/charon"):
+        pytest.skip("no strongSwan and BIRD on this machine")
+    folder = tmp_path_factory.mktemp("device")
+    configuration = folder / "configuration"
+    configuration.mkdir(mode=0o777)
+    (configuration / "key").write_text(tunnel["ike"]["preSharedKey"] + "\n", encoding="ascii")
+    box = DeviceOnBridge(CUSTOMER[0], str(folder))
+    # The command line of the image writes into a folder of this machine.
+    docker_compose("run", "--rm", "-T", "-v", f"{configuration}:/out", "twinspan", "vpn-tunnel", "configuration", tunnel["id"], "--vendor",
+                   "strongswan-bird", "--pre-shared-key-file", "/out/key", "--directory", "/out")
+    try:
+        box.plug()
+        box.install(str(configuration))
+        box.write_idc_configuration([IDC_PREFIX])
+        box.start()
+        yield box
+    finally:
+        box.remove()
+
+
+def test_every_container_is_healthy(running):
     containers = docker_compose("ps", "-q", *sorted(LONG_LIVED)).split()
     assert len(containers) == len(LONG_LIVED)
+    ns.wait_until(lambda: set(health(containers).values()) == {"healthy"}, 60, f"health of all: {health(containers)}", 0.5)
+    assert [node["id"] for node in twinspan("node", "list")["items"]] == ["node-a", "node-b"]
 
-    def states():
-        text = subprocess.run(["docker", "inspect", "-f", "{{.Name}} {{.State.Health.Status}}", *containers], check=True, text=True,
-                              capture_output=True).stdout
-        return dict(line.split() for line in text.splitlines())
 
-    from namespaces import wait_until
-    wait_until(lambda: set(states().values()) == {"healthy"}, 90, f"every container is healthy: {states()}")
-    assert "node-a" in twinspan("node", "list") and "node-b" in twinspan("node", "list")
-    twinspan("border-gateway", "create", "--name", "prod", "--asn", "65000")
-    twinspan("customer-gateway", "create", "--name", "dc", "--address", "198.18.51.200", "--asn", "65001")
-    assert "prod" in twinspan("border-gateway", "list")
+def test_tasks_may_be_done_again(running):
+    before = docker_compose("exec", "-T", "resource", "cat", "/etc/twinspan/admin.token")
+    docker_compose("up", "-d", "--no-build")
+    docker_compose("run", "--rm", "-T", "secrets")
+    assert docker_compose("exec", "-T", "resource", "cat", "/etc/twinspan/admin.token") == before
+    assert len(twinspan("node", "list")["items"]) == 2
+
+
+def test_a_service_sees_its_own_secrets_only(running):
+    seen = docker_compose("exec", "-T", "ike-node-a", "sh", "-c", "ls /etc/twinspan/keys/*.secret; cat /proc/1/status")
+    assert "/ike.node-a.secret" in seen and seen.count(".secret") == 1
+    assert re.search(r"^CapBnd:\s+0+$", seen, re.M) and re.search(r"^NoNewPrivs:\s+1$", seen, re.M)
+
+
+def test_a_customer_reaches_the_vpc(tunnel, device):
+    ns.wait_until(lambda: twinspan("vpn-tunnel", "show", tunnel["id"])["runningStatus"] == "UP", 30, "the tunnel is UP")
+    ns.wait_until(device.session_established, 30, "BGP is Established", 0.2)
+    ns.wait_until(lambda: subprocess.run(ns.inside(device.netns) + ["ping", "-c1", "-W1", "-I", IDC_HOST, VPC_HOST], check=False,
+                                         capture_output=True).returncode == 0, 20, "a ping through tunnel and VXLAN", 0.2)
+
+
+def test_a_killed_dataplane_finds_its_namespaces_again(tunnel, device):
+    node = f"esp-{tunnel['nodeId']}"
+    before = docker_compose("exec", "-T", node, "sh", "-c", "pgrep -x twinspan-esp; stat -c %i /run/netns/*").split()
+    docker_compose("exec", "-T", node, "pkill", "-KILL", "-x", "twinspan-esp")
+    ns.run("ping", "-c20", "-i0.2", "-W1", "-I", IDC_HOST, VPC_HOST, netns=device.netns, check=False)
+    ns.run("ping", "-c3", "-i0.2", "-W1", "-I", IDC_HOST, VPC_HOST, netns=device.netns)
+    after = docker_compose("exec", "-T", node, "sh", "-c", "pgrep -x twinspan-esp; stat -c %i /run/netns/*").split()
+    assert before[0] != after[0] and before[1:] == after[1:]
+    assert device.session_established()
