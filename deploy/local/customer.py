@@ -133,8 +133,8 @@ protocol bgp idc_router {{
             out.write(f"include {seen_at}/strongswan.conf\n"
                       f"charon {{ plugins {{ vici {{ socket = unix://{seen_at}/charon.vici }} }}\n"
                       "filelog { stderr { default = 1 } } }\n")
-        self._charon = ns.start(command, f"{self.directory}/charon.log", netns=self.netns,
-                                environment={"STRONGSWAN_CONF": f"{seen_at}/charon.conf"}, cwd="/")
+        ns.start(command, f"{self.directory}/charon.log", netns=self.netns,
+                 environment={"STRONGSWAN_CONF": f"{seen_at}/charon.conf"}, cwd="/")
         ns.wait_until(lambda: os.path.exists(f"{self.private_run}/charon.vici"), 10, f"{self.name}: charon's start")
 
     def load(self):

@@ -157,12 +157,20 @@ def service(name, netns, command, environment=None, down_signal=None):
     words = (ns.inside(netns) if netns else []) + command
     settings = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LOCAL_REGION": RUN, **(environment or {})}
     clean = " ".join(f"{key}='{value}'" for key, value in settings.items())
-    script(f"{folder}/run", f"exec 2>&1\numask 0007\nulimit -n 65536 2>/dev/null || true\nexec env -i {clean} \\\n\t{' '.join(words)}\n")
+    script(f"{folder}/run", f"exec 2>&1\ndate +%s >started\numask 0007\nulimit -n 65536 2>/dev/null || true\nexec env -i {clean} \\\n\t{' '.join(words)}\n")
+    script(f"{folder}/finish", AT_ONCE)
     script(f"{folder}/log/run", f"exec setpriv --reuid={LOG_UID} --regid={GROUP} --clear-groups --bounding-set=-all --inh-caps=-all "
                                 f"s6-log -b n4 s4000000 {path('log', name)}\n")
     if down_signal:
         with open(f"{folder}/down-signal", "w", encoding="ascii") as out:
             out.write(down_signal + "\n")
+
+
+# s6 lets a second pass before it starts a service again. One that died of itself (not at our word: status 0) after it had been
+# up for a while need not wait that long; one that dies again and again does.
+AT_ONCE = """[ "$1" -ne 0 ] && [ "$2" -ne 15 ] && [ $(($(date +%s) - $(cat started))) -ge 2 ] || exit 0
+(s6-svwait -D -t 2000 . && s6-svc -u .) </dev/null >/dev/null 2>&1 &
+"""
 
 
 def script(name, text):
