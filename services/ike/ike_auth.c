@@ -183,19 +183,19 @@ void ike_auth_request(struct ike *ike, struct ike_sa *sa, const struct payloads 
 	struct bytes identity = payloads_body(payloads, PAYLOAD_IDI), wanted = payloads_body(payloads, PAYLOAD_IDR);
 	char theirs[IDENTITY_TEXT_MAX];
 	if (!identity_matches(identity, config->remote_id)) {
-		tunnel_failed(ike, tunnel, "identity mismatch: the peer says it is %s; we expect %s",
-		              identity_format(identity, theirs), config->remote_id);
+		tunnel_refused(ike, tunnel, "identity mismatch: the peer says it is %s; we expect %s",
+		               identity_format(identity, theirs), config->remote_id);
 		refuse_initiator(ike, sa, chain);
 		return;
 	}
 	if (wanted.length > 0 && !identity_matches(wanted, config->local_id)) {
-		tunnel_failed(ike, tunnel, "identity mismatch: the peer expects us to be %s; we are %s",
-		              identity_format(wanted, theirs), config->local_id);
+		tunnel_refused(ike, tunnel, "identity mismatch: the peer expects us to be %s; we are %s",
+		               identity_format(wanted, theirs), config->local_id);
 		refuse_initiator(ike, sa, chain);
 		return;
 	}
 	if (!proof_good(ike, sa, payloads, PAYLOAD_IDI)) {
-		tunnel_failed(ike, tunnel, "pre-shared key mismatch: the peer's proof is not that of our key");
+		tunnel_refused(ike, tunnel, "pre-shared key mismatch: the peer's proof is not that of our key");
 		refuse_initiator(ike, sa, chain);
 		return;
 	}

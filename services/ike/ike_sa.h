@@ -289,6 +289,8 @@ void tunnel_remove(struct ike *ike, struct tunnel *tunnel);
 void tunnel_run(struct ike *ike, struct tunnel *tunnel); // does all that is due, and sets the next deadline
 // An attempt or an SA failed: says why, and when to try again.
 void tunnel_failed(struct ike *ike, struct tunnel *tunnel, const char *format, ...) __attribute__((format(printf, 3, 4)));
+// The same for what anybody at the peer's address could have caused: it is nothing while the tunnel is UP, and moves no timer.
+void tunnel_refused(struct ike *ike, struct tunnel *tunnel, const char *format, ...) __attribute__((format(printf, 3, 4)));
 void tunnel_retry(struct ike *ike, struct tunnel *tunnel, duration least, duration spread);
 const struct secret *tunnel_secret(const struct ike *ike, const struct tunnel *tunnel);
 struct ike_sa *tunnel_current(const struct tunnel *tunnel); // the newest established IKE SA, or NULL

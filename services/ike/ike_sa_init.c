@@ -319,7 +319,7 @@ static void choose(struct ike *ike, struct tunnel *tunnel, const struct ike_data
 	if (!chosen || !group_known(suite.group)) {
 		char reason[REASON_MAX];
 		proposals_mismatch(&offered, PROTOCOL_IKE, &tunnel->config.ike, GROUPS_COUNT, reason);
-		tunnel_failed(ike, tunnel, "%s", reason);
+		tunnel_refused(ike, tunnel, "%s", reason);
 		answer_with(ike, datagram, header, NO_PROPOSAL_CHOSEN, (struct bytes){0});
 		return;
 	}

@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { RETRY_SECONDS = 2, RETRY_SPREAD_SECONDS = 2, EVENT_REPEAT_SECONDS = 300 };
+enum { RETRY_SECONDS = 2, RETRY_SPREAD_SECONDS = 2, EVENT_REPEAT_SECONDS = 300, REFUSED_PAUSE_SECONDS = 10 };
 
 // ---- finding ----
 struct address_pair {
@@ -180,28 +180,7 @@ void tunnel_retry(struct ike *ike, struct tunnel *tunnel, duration least, durati
 	tunnel->retry_at = ike->now + least + MILLISECONDS(random_below(&ike->random, (uint32_t)(spread / 1000) + 1));
 }
 
-void tunnel_failed(struct ike *ike, struct tunnel *tunnel, const char *format, ...)
-{
-	char reason[REASON_MAX];
-	va_list arguments;
-	va_start(arguments, format);
-	vsnprintf(reason, sizeof reason, format, arguments);
-	va_end(arguments);
-	// The same failure over and over is one event in five minutes.
-	if (strcmp(reason, tunnel->event_reason) != 0 || ike->now - tunnel->event_at > SECONDS(EVENT_REPEAT_SECONDS)) {
-		memcpy(tunnel->event_reason, reason, sizeof reason);
-		tunnel->event_at = ike->now;
-		tunnel_event(ike, tunnel, "negotiation-failed", "%s", reason);
-	}
-	if (strcmp(tunnel->reason, reason) != 0) {
-		memcpy(tunnel->reason, reason, sizeof reason);
-		tunnel->status_dirty = true;
-	}
-	tunnel->tried = true;
-	tunnel_retry(ike, tunnel, SECONDS(RETRY_SECONDS), SECONDS(RETRY_SPREAD_SECONDS));
-}
-
-// ---- status ----
+// Whether it can carry traffic, whatever was told of it last.
 static bool is_up(const struct tunnel *tunnel)
 {
 	for (size_t i = 0; i < tunnel->sa_count; i++) {
@@ -216,6 +195,49 @@ static bool is_up(const struct tunnel *tunnel)
 	return false;
 }
 
+static void fail(struct ike *ike, struct tunnel *tunnel, const char *reason, duration pause)
+{
+	// The same failure over and over is one event in five minutes.
+	bool same = strcmp(reason, tunnel->event_reason) == 0;
+	if (tunnel->event_at == 0 || ike->now - tunnel->event_at > (same ? SECONDS(EVENT_REPEAT_SECONDS) : pause)) {
+		snprintf(tunnel->event_reason, sizeof tunnel->event_reason, "%s", reason);
+		tunnel->event_at = ike->now;
+		tunnel_event(ike, tunnel, "negotiation-failed", "%s", reason);
+	}
+	if (!is_up(tunnel)) {
+		snprintf(tunnel->reason, sizeof tunnel->reason, "%s", reason);
+		tunnel->status_dirty = true;
+		tunnel->tried = true;
+	}
+}
+
+void tunnel_failed(struct ike *ike, struct tunnel *tunnel, const char *format, ...)
+{
+	char reason[REASON_MAX];
+	va_list arguments;
+	va_start(arguments, format);
+	vsnprintf(reason, sizeof reason, format, arguments);
+	va_end(arguments);
+	fail(ike, tunnel, reason, -1);
+	if (tunnel->retry_at <= ike->now) {
+		tunnel_retry(ike, tunnel, SECONDS(RETRY_SECONDS), SECONDS(RETRY_SPREAD_SECONDS));
+	}
+}
+
+void tunnel_refused(struct ike *ike, struct tunnel *tunnel, const char *format, ...)
+{
+	if (is_up(tunnel)) {
+		return;
+	}
+	char reason[REASON_MAX];
+	va_list arguments;
+	va_start(arguments, format);
+	vsnprintf(reason, sizeof reason, format, arguments);
+	va_end(arguments);
+	fail(ike, tunnel, reason, SECONDS(REFUSED_PAUSE_SECONDS));
+}
+
+// ---- status ----
 static void set_state(struct ike *ike, struct tunnel *tunnel, enum tunnel_state state)
 {
 	if (tunnel->state == state) {
@@ -306,7 +328,7 @@ void tunnel_run(struct ike *ike, struct tunnel *tunnel)
 	}
 	run_sas(ike, tunnel);
 	if (may_initiate(ike, tunnel) && ike->now >= tunnel->retry_at) {
-		tunnel->retry_at = ike->now + SECONDS(RETRY_SECONDS); // moved when this attempt fails
+		tunnel->retry_at = ike->now; // set when this attempt fails
 		ike_sa_init_begin(ike, tunnel);
 	}
 	tunnel_select_outbound(ike, tunnel);
