@@ -124,7 +124,7 @@ static void remove_peering(struct bgp_bus *bus, struct peering *peering)
 {
 	table_remove(bus->sessions, text_bytes(peering->tunnel_id));
 	map_remove_text(bus->peerings, peering->tunnel_id);
-	tcp_release_gateway(bus->service->tcp, peering->border_gateway_id);
+	listeners_release(bus->service->listeners, peering->border_gateway_id);
 	bus->last_session = NULL;
 	free(peering->tunnel_id);
 	free(peering->border_gateway_id);
@@ -263,7 +263,7 @@ static struct peering *peering_of(struct bgp_bus *bus, const Twinspan__VpnTunnel
 		peering->tunnel_id = duplicate_text(tunnel->id);
 		peering->border_gateway_id = duplicate_text(tunnel->border_gateway_id);
 		map_insert_text(bus->peerings, tunnel->id, peering);
-		tcp_hold_gateway(bus->service->tcp, tunnel->border_gateway_id);
+		listeners_hold(bus->service->listeners, tunnel->border_gateway_id);
 	}
 	return peering;
 }

@@ -6,6 +6,7 @@
 #include "common/base/secret.h"
 #include "common/io/config.h"
 #include "common/io/entropy.h"
+#include "common/io/handover.h"
 #include "common/io/log.h"
 #include "shell.h"
 
@@ -65,6 +66,11 @@ static void time_is_up(void *context)
 	service_step(service, &(struct bgp_event){.kind = BGP_EVENT_TIME});
 }
 
+static void esp_is_there(void *context)
+{
+	listeners_ask(((struct service *)context)->listeners);
+}
+
 static void gather_metrics(void *context)
 {
 	struct service *service = context;
@@ -98,7 +104,9 @@ int main(void)
 
 	char *identity = format_text("bgp.%s", node);
 	struct bus *bus = bus_new(service.loop, service.health, identity);
-	service.tcp = tcp_new(&service, service.loop, sockets_path);
+	service.handover = handover_new(service.loop, sockets_path, esp_is_there, &service);
+	service.tcp = tcp_new(&service, service.loop, service.handover);
+	service.listeners = listeners_new(&service, service.loop, service.handover);
 	service.bus = bgp_bus_new(&service, bus, node, (uint32_t)maximum_prefixes);
 	config_done();
 	log_event(LOG_INFO, "started", NULL);
@@ -107,6 +115,8 @@ int main(void)
 
 	deadline_disarm(&service.deadline);
 	tcp_free(&service.tcp);
+	listeners_free(&service.listeners);
+	handover_free(&service.handover);
 	bgp_bus_free(&service.bus);
 	bus_free(&bus);
 	bgp_actions_fini(&service.actions);

@@ -18,7 +18,6 @@
 #include "shell.h"
 
 enum { BGP_PORT = 179, READ_SIZE = 1 << 16, READS_AT_ONCE = 8, USER_TIMEOUT_MS = 30000 };
-#define RETRY_LISTEN MILLISECONDS(200)
 #define LINGER SECONDS(1)
 
 struct transport {
@@ -38,14 +37,6 @@ struct transport {
 	struct transport *next_report;
 };
 
-struct listener {
-	struct tcp *tcp;
-	char *gateway;
-	unsigned holders;
-	int fd;
-	struct deadline retry;
-};
-
 struct tcp {
 	struct service *service;
 	struct loop *loop;
@@ -53,7 +44,6 @@ struct tcp {
 	struct map *transports;    // by number
 	struct map *listeners;     // by border gateway
 	struct transport *reports; // with something for the core
-	struct metric *unknown;
 	uint8_t input[READ_SIZE];
 };
 
@@ -379,141 +369,21 @@ void tcp_connect(struct tcp *tcp, const struct peering *peering, uint32_t transp
 	free(request);
 }
 
-// ---- accepting ----
-static bool address_of(const struct sockaddr_in *from, struct address *out)
+void tcp_accept(struct tcp *tcp, struct bgp_session *session, int fd)
 {
-	return from->sin_family == AF_INET && address_from_bytes((struct bytes){(const uint8_t *)&from->sin_addr, 4}, out);
-}
-
-static void take_connection(struct listener *listener, int fd, const struct sockaddr_in *from)
-{
-	struct tcp *tcp = listener->tcp;
-	struct sockaddr_in here;
-	socklen_t length = sizeof here;
-	struct address local, remote;
-	struct peering *peering = NULL;
-	if (getsockname(fd, (struct sockaddr *)&here, &length) == 0 && address_of(&here, &local) && address_of(from, &remote)) {
-		peering = bgp_bus_peering_between(tcp->service->bus, listener->gateway, &local, &remote);
-	}
-	if (!peering) {
-		metric_add(tcp->unknown, 1);
-		close(fd);
-		return;
-	}
 	set_options(fd);
-	struct transport *t = transport_new(tcp, peering->session, bgp_transport_new(tcp->service->bgp), fd);
+	struct transport *t = transport_new(tcp, session, bgp_transport_new(tcp->service->bgp), fd);
 	loop_read(tcp->loop, fd, readable, t);
-	service_step(tcp->service,
-	             &(struct bgp_event){.kind = BGP_EVENT_ACCEPTED, .session = t->session, .transport = t->number});
+	service_step(tcp->service, &(struct bgp_event){.kind = BGP_EVENT_ACCEPTED, .session = session, .transport = t->number});
 }
 
-static void acceptable(void *context)
-{
-	struct listener *listener = context;
-	struct sockaddr_in from;
-	socklen_t length = sizeof from;
-	int fd = accept4(listener->fd, (struct sockaddr *)&from, &length, SOCK_NONBLOCK | SOCK_CLOEXEC);
-	if (fd >= 0) {
-		take_connection(listener, fd, &from);
-	} else if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED) {
-		// No descriptor to be had: the connection waits in the kernel, and so do we.
-		log_limited(LOG_WARNING, "accept-failed", "error", strerror(errno), NULL);
-		loop_read_end(listener->tcp->loop, listener->fd);
-		deadline_arm(&listener->retry, now() + RETRY_LISTEN);
-	}
-}
-
-static void have_listener(void *context, int fd, const char *error)
-{
-	struct listener *listener = context;
-	if (fd < 0) {
-		log_limited(LOG_WARNING, "no-listener", "border_gateway", listener->gateway, "reason", error, NULL);
-		deadline_arm(&listener->retry, now() + RETRY_LISTEN);
-		return;
-	}
-	// esp has started again: the new one takes the old one's place.
-	if (listener->fd >= 0) {
-		loop_read_end(listener->tcp->loop, listener->fd);
-		close(listener->fd);
-	}
-	listener->fd = fd;
-	loop_read(listener->tcp->loop, fd, acceptable, listener);
-}
-
-static void ask_listener(struct listener *listener)
-{
-	char *request = format_text("listen %s", listener->gateway);
-	handover_request(listener->tcp->handover, request, have_listener, listener);
-	free(request);
-}
-
-static void listen_again(void *context)
-{
-	struct listener *listener = context;
-	if (listener->fd >= 0) {
-		loop_read(listener->tcp->loop, listener->fd, acceptable, listener);
-	} else if (handover_is_connected(listener->tcp->handover)) {
-		ask_listener(listener);
-	}
-}
-
-void tcp_hold_gateway(struct tcp *tcp, const char *border_gateway_id)
-{
-	struct listener *listener = map_find_text(tcp->listeners, border_gateway_id);
-	if (!listener) {
-		listener = allocate(sizeof *listener);
-		listener->tcp = tcp;
-		listener->gateway = duplicate_text(border_gateway_id);
-		listener->fd = -1;
-		deadline_init(&listener->retry, tcp->loop, listen_again, listener);
-		map_insert_text(tcp->listeners, border_gateway_id, listener);
-		listen_again(listener);
-	}
-	listener->holders++;
-}
-
-static void listener_free(void *value)
-{
-	struct listener *listener = value;
-	handover_cancel(listener->tcp->handover, listener);
-	deadline_disarm(&listener->retry);
-	if (listener->fd >= 0) {
-		loop_read_end(listener->tcp->loop, listener->fd);
-		close(listener->fd);
-	}
-	free(listener->gateway);
-	free(listener);
-}
-
-void tcp_release_gateway(struct tcp *tcp, const char *border_gateway_id)
-{
-	struct listener *listener = map_find_text(tcp->listeners, border_gateway_id);
-	if (listener && --listener->holders == 0) {
-		map_remove_text(tcp->listeners, border_gateway_id);
-		listener_free(listener);
-	}
-}
-
-// ---- esp ----
-static void handover_connected(void *context)
-{
-	struct tcp *tcp = context;
-	struct map_cursor cursor = {.position = 0};
-	while (map_next(tcp->listeners, &cursor)) {
-		ask_listener(cursor.value);
-	}
-}
-
-struct tcp *tcp_new(struct service *service, struct loop *loop, const char *sockets_path)
+struct tcp *tcp_new(struct service *service, struct loop *loop, struct handover *handover)
 {
 	struct tcp *tcp = allocate(sizeof *tcp);
 	tcp->service = service;
 	tcp->loop = loop;
 	tcp->transports = map_new(NULL);
-	tcp->listeners = map_new(NULL);
-	tcp->unknown = metric(METRIC_COUNTER, "twinspan_bgp_unknown_peers_total", NULL,
-	                      "TCP connections from an address that has no session");
-	tcp->handover = handover_new(loop, sockets_path, handover_connected, tcp);
+	tcp->handover = handover;
 	return tcp;
 }
 
@@ -525,8 +395,6 @@ void tcp_free(struct tcp **tcp)
 		transport_free(cursor.value);
 	}
 	map_free(&t->transports, NULL);
-	map_free(&t->listeners, listener_free);
-	handover_free(&t->handover);
 	free(t);
 	*tcp = NULL;
 }

@@ -1,4 +1,4 @@
-// The shell of bgp: what main.c, bus.c and net_tcp.c share. The core (bgp.h) decides; these carry out.
+// The shell of bgp: what main.c, bus.c and the net_*.c files share. The core (bgp.h) decides; these carry out.
 #ifndef TWINSPAN_BGP_SHELL_H
 #define TWINSPAN_BGP_SHELL_H
 
@@ -37,11 +37,10 @@ size_t bgp_bus_sessions(const struct bgp_bus *bus, size_t *established);
 
 // ---- net_tcp.c ----
 struct tcp;
-struct tcp *tcp_new(struct service *service, struct loop *loop, const char *sockets_path);
+struct handover;
+struct tcp *tcp_new(struct service *service, struct loop *loop, struct handover *handover);
 void tcp_free(struct tcp **tcp);
-// A border gateway is listened for while somebody holds it.
-void tcp_hold_gateway(struct tcp *tcp, const char *border_gateway_id);
-void tcp_release_gateway(struct tcp *tcp, const char *border_gateway_id);
+void tcp_accept(struct tcp *tcp, struct bgp_session *session, int fd); // `fd` is tcp's from now on
 void tcp_connect(struct tcp *tcp, const struct peering *peering, uint32_t transport);
 void tcp_send(struct tcp *tcp, uint32_t transport, struct bytes octets);
 void tcp_close(struct tcp *tcp, uint32_t transport);
@@ -50,13 +49,25 @@ bool tcp_next_event(struct tcp *tcp, struct bgp_event *event);
 // Reads whatever has arrived: before timers run that are late by our own fault.
 void tcp_read_all(struct tcp *tcp);
 
+// ---- net_listen.c ----
+struct listeners;
+struct listeners *listeners_new(struct service *service, struct loop *loop, struct handover *handover);
+void listeners_free(struct listeners **listeners);
+// A border gateway is listened for while somebody holds it.
+void listeners_hold(struct listeners *listeners, const char *border_gateway_id);
+void listeners_release(struct listeners *listeners, const char *border_gateway_id);
+// esp is there (again): asks it for all of them anew.
+void listeners_ask(struct listeners *listeners);
+
 // The parts, as main.c made them.
 struct service {
 	struct loop *loop;
 	struct health *health;
 	struct bgp *bgp;
 	struct bgp_bus *bus;
+	struct handover *handover;
 	struct tcp *tcp;
+	struct listeners *listeners;
 	struct deadline deadline;
 	struct bgp_actions actions;
 };
