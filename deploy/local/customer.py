@@ -90,7 +90,9 @@ class Device:
         for prefix in prefixes:
             ns.ip(self.netns, "route replace", prefix, "via", self.idc_router)
         with open(os.path.join(self.private_run, "idc.conf"), "w", encoding="ascii") as out:
-            out.write(f"""# The IDC behind this device: its prefixes, which the session to the cloud announces, and the IDC router.
+            out.write(f"""log stderr all;
+debug protocols {{ states, events }};
+# The IDC behind this device: its prefixes, which the session to the cloud announces, and the IDC router.
 protocol static idc {{
 	ipv4;
 {routes}
@@ -182,19 +184,24 @@ protocol bgp idc_router {{
         self.birdc("enable idc")
 
     def set_rekey_times(self, seconds):
-        """The device's own timers for both kinds of SA; those that stand are rekeyed once to get them."""
+        """The device's own timers for both kinds of SA, kept apart from each other; the tunnel is negotiated anew."""
         name = os.path.join(self.private_run, "swanctl.conf")
-        with open(name, encoding="ascii") as text:
-            lines = [line for line in text.read().splitlines() if "rekey_time" not in line and "over_time" not in line]
+        timers = ("rekey_time", "over_time", "life_time", "rand_time")
         out = []
-        for line in lines:
-            out.append(line)
-            if line.split()[:2] == ["version", "="] or line.split()[:1] == ["local_ts"]:
-                out.append(f"{line[:len(line) - len(line.lstrip())]}rekey_time = {seconds}s")
+        with open(name, encoding="ascii") as text:
+            for line in text.read().splitlines():
+                word = line.split()[0] if line.split() else ""
+                if word in timers:
+                    continue
+                out.append(line)
+                indent = line[:len(line) - len(line.lstrip())]
+                if word == "version":
+                    out += [f"{indent}rekey_time = {seconds}s", f"{indent}over_time = {seconds + 60}s", f"{indent}rand_time = 1s"]
+                if word == "local_ts":
+                    out += [f"{indent}rekey_time = {seconds}s", f"{indent}life_time = {2 * seconds + 60}s", f"{indent}rand_time = 1s"]
         with open(name, "w", encoding="ascii") as text:
             text.write("\n".join(out) + "\n")
         self.swanctl("--load-all", "--file", name)
-        self.swanctl("--rekey", "--ike", self.connection(), check=False)
 
     def connection(self):
         """The name of the one connection that charon has."""

@@ -192,7 +192,7 @@ class Tutorial:
         five-tuple): so that a failure of that tunnel hits every packet of both."""
         found = {}
         for n in range(tries):
-            ports = {"to_idc": (20000 + n, 30000), "to_vpc": (20000 + n, 30000)}
+            ports = dict.fromkeys(("to_idc", "to_vpc"), (20000 + 100 * index + n, 30000 + index))
             before = self.carried()[index]
             stream = self.stream(ports, 200)
             time.sleep(0.1)

@@ -16,8 +16,8 @@ def tutorial():
     """A region, two real devices, both tunnels UP, routes propagated both ways. Tests leave it as they found it."""
     if region.is_up() and not os.path.exists(region.path("test")):
         pytest.fail("a region is up already: end it with `make down`")
-    region.up(lambda _: None, mark=region.path("test"))
     try:
+        region.up(lambda _: None, mark=region.path("test"))
         yield Tutorial().build()
     finally:
         region.keep_logs(os.path.join(TOP, "build", "test", "region-log"))
