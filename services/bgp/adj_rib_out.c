@@ -16,6 +16,10 @@
 
 enum { QUEUED_LIMIT = 1 << 16 }; // octets on their way to the kernel
 
+// End-of-RIB (RFC 4724 §2) comes a moment after the routes: BIRD 2.0 goes to sleep for up to 3 s with its own first routes unsent when
+// everything of ours has come in one piece, and anything that arrives later wakes it.
+#define END_OF_RIB_DELAY MILLISECONDS(50)
+
 static void list_push(struct pending_list *list, struct bgp_prefix prefix)
 {
 	if (list->count == list->capacity) {
@@ -139,7 +143,7 @@ static void look_at_all(struct bgp_session *session)
 void outlet_start(struct bgp_session *session)
 {
 	look_at_all(session);
-	session->outlet.end_of_rib_due = true;
+	session->outlet.end_of_rib_at = session->bgp->now + END_OF_RIB_DELAY;
 }
 
 void outlet_stop(struct bgp_session *session)
@@ -161,7 +165,8 @@ void outlet_stop(struct bgp_session *session)
 	list_fini(&outlet->queue);
 	list_fini(&outlet->next);
 	outlet->at = outlet->advertised = 0;
-	outlet->end_of_rib_due = outlet->refresh_due = false;
+	outlet->refresh_due = false;
+	outlet->end_of_rib_at = INSTANT_NEVER;
 }
 
 static int compare_pending(const void *a, const void *b)
@@ -316,6 +321,14 @@ static bool has_more(struct bgp_session *session)
 	}
 }
 
+// A deadline that waits for BGP_EVENT_ADVERTISED or for the peer to take octets is none: those events come by themselves.
+instant outlet_deadline(const struct bgp_session *session)
+{
+	const struct outlet *outlet = &session->outlet;
+	bool timed = session->established && session->bgp->advertised && outlet->end_of_rib_at > session->bgp->now;
+	return timed ? outlet->end_of_rib_at : INSTANT_NEVER;
+}
+
 void outlet_fill(struct bgp_session *session)
 {
 	struct outlet *outlet = &session->outlet;
@@ -324,8 +337,8 @@ void outlet_fill(struct bgp_session *session)
 		if (has_more(session)) {
 			send_update(session, due(outlet)->attributes, false);
 		} else {
-			if (outlet->end_of_rib_due && session->bgp->advertised) {
-				outlet->end_of_rib_due = false;
+			if (session->bgp->advertised && outlet->end_of_rib_at <= session->bgp->now) {
+				outlet->end_of_rib_at = INSTANT_NEVER;
 				send_update(session, NULL, true);
 			}
 			break;

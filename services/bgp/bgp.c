@@ -141,7 +141,7 @@ static void heap_remove(struct bgp *bgp, struct bgp_session *session)
 void session_schedule(struct bgp_session *session)
 {
 	struct bgp *bgp = session->bgp;
-	instant at = INSTANT_NEVER;
+	instant at = outlet_deadline(session);
 	for (int side = 0; side < SIDES; side++) {
 		at = instant_min(at, connection_deadline(&session->connections[side]));
 	}

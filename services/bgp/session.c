@@ -19,7 +19,7 @@ struct bgp_session *session_new(struct bgp *bgp, const char *id)
 	struct bgp_session *session = allocate(sizeof *session);
 	session->bgp = bgp;
 	session->id = duplicate_text(id);
-	session->deadline = INSTANT_NEVER;
+	session->deadline = session->outlet.end_of_rib_at = INSTANT_NEVER;
 	prefix_table_init(&session->adj_rib_in, bgp->prefix_hash_key);
 	for (int side = 0; side < SIDES; side++) {
 		connection_init(&session->connections[side], session);

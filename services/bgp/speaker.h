@@ -42,7 +42,7 @@ struct outlet {
 	struct pending_list queue, next; // what is being sent, in order; what has changed since
 	size_t at;                       // in queue
 	size_t advertised;
-	bool end_of_rib_due;
+	instant end_of_rib_at; // INSTANT_NEVER: sent, or no session
 	bool refresh_due;
 };
 
@@ -140,6 +140,7 @@ void outlet_join(struct bgp_session *session, const char *name);
 void outlet_leave(struct bgp_session *session);
 void outlet_start(struct bgp_session *session);
 void outlet_stop(struct bgp_session *session);
+instant outlet_deadline(const struct bgp_session *session);
 void outlet_fill(struct bgp_session *session); // UPDATEs for as much as the peer takes now
 
 #endif

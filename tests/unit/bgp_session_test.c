@@ -27,6 +27,8 @@ static void handshake(void **state)
 	assert_int_equal(s.established_count, 1);
 	assert_string_equal(note, "session established");
 	// End-of-RIB, as there is nothing to advertise.
+	assert_int_equal(sent_length, 0);
+	pass_time(MILLISECONDS(50));
 	assert_int_equal(sent_length, 23);
 	expect_sent(16, "00170200000000");
 }
