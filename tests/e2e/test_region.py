@@ -197,7 +197,8 @@ def test_bus_refuses_without_key_and_without_right(tutorial):
     import zmq
 
     def refusals(identity):
-        return sum(value for name, value in region.metrics(identity).items() if "refused" in name or "denied" in name)
+        return sum(value for name, value in region.metrics(identity).items()
+                   if name.startswith(("twinspan_bus_refused_total", "twinspan_bus_handshake_failures_total")))
 
     keys, endpoints = region.path("keys", "all"), region.path("endpoints")
     before = refusals("resource")

@@ -369,7 +369,10 @@ class Bus:
         self.owners[owner] = dealer
 
     def send_owner(self, owner, frame):
-        self.owners[owner].send(frame.SerializeToString())
+        try:
+            self.owners[owner].send(frame.SerializeToString(), zmq.NOBLOCK)
+        except zmq.Again:
+            pass  # a socket that was refused has nowhere to queue it
 
     def send_to(self, reader, frame):
         try:
