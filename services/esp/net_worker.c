@@ -38,8 +38,11 @@ enum {
 	UDP_ROOM = 65536 + 64,
 	RAW_BATCH = 48,
 	RAW_ROOM = 10 * 1024,
-	READS = 256,     // of one queue before the others' turn
-	READ_BURST = 64, // and before they are sent
+	// Of one queue before the others' turn.
+	QUEUE_BURSTS = 4,
+	READ_BURST = 64, // small frames
+	LONG_BURST = 4,
+	SMALL_FRAME = 2048,
 };
 
 struct worker_gateway {
@@ -54,7 +57,7 @@ struct worker {
 	pthread_t thread;
 	int epoll, wake;
 	struct esp_worker *core;
-	uint8_t *frame;               // one frame from vpn0
+	uint8_t *frames;              // from vpn0
 	uint8_t *received[UDP_BATCH]; // of the sockets
 	uint8_t *raw[RAW_BATCH];
 };
@@ -88,26 +91,52 @@ static void finish(struct worker *w)
 	esp_worker_quiescent(w->core);
 }
 
-// Reads one queue of a vpn0 until it is empty or has had its turn. The frame's buffer is free again as soon as esp_encap
-// returns, so all frames go through the same, warm one.
+// Small frames are read first and encapsulated together, so that little time passes between taking sequence numbers and sending
+// them: a worker that loses its processor there makes its packets late at the peer's replay window. A long frame goes through
+// at once, while it is warm.
+struct pending {
+	uint8_t *frames[READ_BURST];
+	size_t lengths[READ_BURST];
+	unsigned count;
+	uint8_t *at;
+};
+
+static void encap_pending(struct worker *w, struct esp_gateway *gateway, struct pending *pending)
+{
+	for (unsigned i = 0; i < pending->count; i++) {
+		esp_encap(w->core, gateway, pending->frames[i], pending->lengths[i]);
+	}
+	pending->count = 0;
+	pending->at = w->frames;
+}
+
+// Reads one queue of a vpn0 until it is empty or has had its turn.
 static void read_queue(struct worker *w, unsigned slot)
 {
-	unsigned reads = 0;
-	for (bool more = true; more && reads < READS;) {
+	struct pending pending = {.at = w->frames};
+	bool more = true;
+	for (unsigned burst = 0; more && burst < QUEUE_BURSTS; burst++) {
 		struct worker_gateway *gateway = atomic_load_explicit(&w->workers->gateways[slot], memory_order_acquire);
 		if (!gateway) {
 			return;
 		}
 		begin(w);
-		for (unsigned i = 0; i < READ_BURST && esp_worker_ready(w->core); i++) {
-			ssize_t length = read(gateway->queues[w->index], w->frame, ESP_FRAME_MAX);
+		unsigned longs = 0;
+		while (longs < LONG_BURST && pending.count < READ_BURST && esp_worker_ready(w->core)) {
+			ssize_t length = read(gateway->queues[w->index], pending.at, ESP_FRAME_MAX);
 			if (length <= 0) {
 				more = length < 0 && errno == EINTR;
 				break;
 			}
-			reads++;
-			esp_encap(w->core, gateway->core, w->frame, (size_t)length);
+			pending.frames[pending.count] = pending.at;
+			pending.lengths[pending.count++] = (size_t)length;
+			pending.at += ((size_t)length + ESP_TAILROOM + 63) & ~(size_t)63;
+			if (length > SMALL_FRAME) {
+				encap_pending(w, gateway->core, &pending);
+				longs++;
+			}
 		}
+		encap_pending(w, gateway->core, &pending);
 		finish(w);
 	}
 }
@@ -271,7 +300,7 @@ static bool start(struct workers *workers, unsigned index)
 	entropy_fill(seed, sizeof seed);
 	w->core = esp_worker_new(workers->esp, index, seed);
 	wipe(seed, sizeof seed);
-	w->frame = buffer(ESP_FRAME_MAX + ESP_TAILROOM + 64);
+	w->frames = buffer(READ_BURST * (SMALL_FRAME + ESP_TAILROOM + 64) + ESP_FRAME_MAX + ESP_TAILROOM + 64);
 	for (unsigned i = 0; i < UDP_BATCH; i++) {
 		w->received[i] = buffer(UDP_ROOM);
 	}
@@ -309,7 +338,7 @@ static void stop(struct worker *w, bool running)
 	close(w->epoll);
 	close(w->wake);
 	esp_worker_free(&w->core);
-	free(w->frame);
+	free(w->frames);
 	for (unsigned i = 0; i < UDP_BATCH; i++) {
 		free(w->received[i]);
 	}
