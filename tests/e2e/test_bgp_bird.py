@@ -48,7 +48,7 @@ class Handover(threading.Thread):
 
     def __init__(self, path, netns):
         super().__init__(daemon=True)
-        self.netns = netns
+        self.path, self.netns, self.client, self.asked = path, netns, None, []
         self.server = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.server.bind(path)
         os.chmod(path, 0o666)
@@ -60,11 +60,12 @@ class Handover(threading.Thread):
         assert ctypes.CDLL(None).setns(there, NETNS_FLAG) == 0  # this thread only
         while True:
             try:
-                client = self.server.accept()[0]
+                self.client = client = self.server.accept()[0]
             except OSError:
                 return
             while request := client.recv(256):
-                words = request.decode().split()
+                self.asked.append(request.decode())
+                words = self.asked[-1].split()
                 made = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
                 made.setblocking(False)
                 made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -78,8 +79,10 @@ class Handover(threading.Thread):
                 made.close()
 
     def close(self):
-        self.server.shutdown(socket.SHUT_RDWR)
-        self.server.close()
+        for end in (self.server, self.client):
+            end.shutdown(socket.SHUT_RDWR)
+            end.close()
+        os.unlink(self.path)
 
 
 class Bird:
@@ -372,6 +375,18 @@ def test_routing_becomes_static(up):
     until(lambda: TUNNEL not in up.sessions.rows, 1, "no session row")
     up.put_connection()
     up.wait_state("Established", 6)
+
+
+def test_esp_restarts(up):
+    count = up.session().established_count
+    up.handover.close()
+    time.sleep(0.2)
+    assert up.session().established_count == count and up.session().state == "Established"
+    up.handover = Handover(f"{up.folder}/sockets", up.gateway)
+    until(lambda: f"listen {GATEWAY}" in up.handover.asked, 2, "the listener is asked for again")
+    up.generation += 1
+    up.put_status(True)
+    until(lambda: up.session().established_count == count + 1, 6, "a session over the new sockets")
 
 
 def test_bgp_killed(up):
