@@ -190,6 +190,12 @@ static void settle(struct ike *ike, struct ike_sa *sa, struct child_sa *child, c
 		}
 		return;
 	}
+	if (sa->request.kind == REQUEST_NEW_CHILD && child_count_live(sa) > 1) {
+		// There was none when we asked, and meanwhile the peer made one (the other way round may_create refuses): one
+		// is enough.
+		child->state = CHILD_DELETING;
+		return;
+	}
 	if (rival) {
 		replaced(ike, sa, rival); // the peer closes it
 	}
