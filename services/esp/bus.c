@@ -2,7 +2,8 @@
 // to.
 //
 // An SA row counts as applied when its change is published to the workers (the core's tables are read under RCU), which is
-// before this file's callback returns; what was replaced the core frees after the workers' grace period, so nobody waits for it.
+// before this file's callback returns; what was replaced the core frees after the workers' grace period, so nobody waits for
+// it.
 #include "bus.h"
 
 #include <inttypes.h>
@@ -32,6 +33,7 @@ struct esp_bus {
 	struct map *routes; // key of an effective_route row: struct known_route
 	struct deadline report;
 	uint64_t started;
+	int64_t wall_offset;
 	bool swept;
 };
 
@@ -404,9 +406,20 @@ static void ike_sa_changed(void *context, const struct replica_row *rows, size_t
 
 // ---- what the workers counted ----
 
-static uint64_t wall_of(instant at)
+// The wall clock's zero on the monotonic clock, in milliseconds. Kept as long as it is about right: read anew each time it
+// would tremble, and every idle SA's row would change every second.
+static void set_wall_offset(struct esp_bus *bus)
 {
-	return at == 0 ? 0 : wall_clock() - (uint64_t)((now() - at) / 1000);
+	int64_t offset = (int64_t)wall_clock() - now() / 1000;
+	int64_t error = offset - bus->wall_offset;
+	if (error > 500 || error < -500) {
+		bus->wall_offset = offset;
+	}
+}
+
+static uint64_t wall_of(const struct esp_bus *bus, instant at)
+{
+	return at == 0 ? 0 : (uint64_t)(bus->wall_offset + at / 1000);
 }
 
 static void report_sa(void *context, const struct esp_sa_usage *usage)
@@ -419,7 +432,7 @@ static void report_sa(void *context, const struct esp_sa_usage *usage)
 	row.packets_in = usage->packets_in;
 	row.bytes_out = usage->bytes_out;
 	row.packets_out = usage->packets_out;
-	row.last_in = wall_of(usage->last_in);
+	row.last_in = wall_of(bus, usage->last_in);
 	row.sequence_out = usage->sequence_out;
 	if (usage->seen_address != 0) {
 		row.seen_remote_address = (ProtobufCBinaryData){.len = 4, .data = (uint8_t *)(uintptr_t)&usage->seen_address};
@@ -446,6 +459,7 @@ static void report_tunnel(void *context, const struct esp_tunnel_usage *usage)
 static void report(void *context)
 {
 	struct esp_bus *bus = context;
+	set_wall_offset(bus);
 	esp_each_sa(bus->parts.esp, report_sa, bus);
 	table_commit(bus->sa_usage);
 	esp_each_tunnel(bus->parts.esp, report_tunnel, bus);

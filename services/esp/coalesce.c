@@ -15,7 +15,7 @@ static uint32_t payload_of(const struct inner *inner)
 }
 
 // May anything ever be joined to a flow through this packet?
-static bool eligible(const uint8_t *packet, const struct inner *inner)
+static bool eligible(const struct esp *esp, const uint8_t *packet, const struct inner *inner)
 {
 	if (inner->transport == 0 || payload_of(inner) == 0 || (inner->octets == 4 && inner->header != 20)) {
 		return false;
@@ -23,6 +23,9 @@ static bool eligible(const uint8_t *packet, const struct inner *inner)
 	const uint8_t *upper = packet + inner->header;
 	if (inner->protocol == PROTOCOL_TCP) {
 		return (upper[13] & ~(TCP_PSH | TCP_FIN | TCP_ECE)) == TCP_ACK;
+	}
+	if (atomic_load_explicit(&esp->keeps_udp_apart, memory_order_relaxed)) {
+		return false;
 	}
 	return load16(upper + 4) == inner->length - inner->header && load16(upper + 6) != 0;
 }
@@ -47,7 +50,7 @@ static bool same_ip(const struct merge *m, const uint8_t *packet, const struct i
 	}
 	// Without DF the identification must continue: splitting counts it up. With DF it says nothing (RFC 6864 §4.1).
 	bool id = inner->dont_fragment || load16(packet + 4) == m->next_id;
-	return id && raw32(m->packet) << 16 == raw32(packet) << 16 && load16(m->packet + 6) == load16(packet + 6) &&
+	return id && load16(m->packet) == load16(packet) && load16(m->packet + 6) == load16(packet + 6) &&
 	       load16(m->packet + 8) == load16(packet + 8) && raw64(m->packet + 12) == raw64(packet + 12);
 }
 
@@ -76,10 +79,8 @@ static bool continues(const struct merge *m, const struct esp_frame *frame, cons
 	       memcmp(a + 20, b + 20, inner->transport - 20u) == 0;
 }
 
-static void join(struct esp_worker *worker, struct merge *m, struct esp_frame *frame, uint8_t *packet,
-                 const struct inner *inner)
+static void join(struct merge *m, struct esp_frame *frame, uint8_t *packet, const struct inner *inner)
 {
-	(void)worker;
 	uint32_t payload = payload_of(inner);
 	frame->iov[frame->iov_count++] = (struct iovec){packet + inner->header + inner->transport, payload};
 	frame->length += payload;
@@ -117,7 +118,7 @@ void coalesce_add(struct esp_worker *worker, struct esp_gateway *gateway, void *
 {
 	uint32_t hash = inner_hash(packet, inner, worker->esp->config.hash_seed);
 	uint16_t *flow = &worker->flows[hash % WORKER_FLOWS];
-	if (!eligible(packet, inner)) {
+	if (!eligible(worker->esp, packet, inner)) {
 		// It must not be overtaken by a later segment of its flow.
 		frame_add(worker, gateway, context, packet, inner->length);
 		*flow = 0;
@@ -133,7 +134,7 @@ void coalesce_add(struct esp_worker *worker, struct esp_gateway *gateway, void *
 				m->open = m->verified;
 			}
 			if (m->open && verify(packet, inner)) {
-				join(worker, m, frame, packet, inner);
+				join(m, frame, packet, inner);
 				return;
 			}
 		}

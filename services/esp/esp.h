@@ -78,6 +78,8 @@ void esp_group_remove(struct esp *esp, const char *id);
 // `group` NULL: the route leads to an attachment, which is the kernel's.
 void esp_route_set(struct esp *esp, const char *gateway, const struct prefix *destination, const char *group);
 void esp_route_remove(struct esp *esp, const char *gateway, const struct prefix *destination);
+// Whether vpn0 takes UDP super-frames (Linux 6.2 and later); until it is said, it does.
+void esp_join_udp(struct esp *esp, bool may);
 size_t esp_route_count(const struct esp *esp);
 
 enum esp_encryption { ESP_AES_CBC_128, ESP_AES_CBC_192, ESP_AES_CBC_256, ESP_AES_GCM16_128, ESP_AES_GCM16_256 };

@@ -17,12 +17,12 @@ enum { BATCH = 64, WAIT_MS = 5 };
 
 struct batch {
 	struct esp_worker *worker;
-	int fd;
+	int fd, udp;
 	unsigned count;
 	struct mmsghdr messages[BATCH];
 	struct sockaddr_in names[BATCH];
 	struct iovec pieces[BATCH]; // of protocol 50
-	uint16_t packets[BATCH];
+	const struct esp_datagram *datagrams[BATCH];
 	struct {
 		_Alignas(struct cmsghdr) char octets[CMSG_SPACE(sizeof(struct in_pktinfo)) + CMSG_SPACE(sizeof(int)) +
 		                                     CMSG_SPACE(sizeof(uint16_t))];
@@ -39,10 +39,10 @@ static void put_control(struct msghdr *message, int level, int type, const void 
 	message->msg_controllen += CMSG_SPACE(length);
 }
 
-static struct msghdr *add(struct batch *batch, const struct esp_datagram *datagram, uint16_t packets)
+static struct msghdr *add(struct batch *batch, const struct esp_datagram *datagram)
 {
 	unsigned i = batch->count++;
-	batch->packets[i] = packets;
+	batch->datagrams[i] = datagram;
 	batch->names[i] = (struct sockaddr_in){
 	    .sin_family = AF_INET, .sin_port = htons(datagram->remote_port), .sin_addr.s_addr = datagram->remote};
 	struct msghdr *message = &batch->messages[i].msg_hdr;
@@ -57,6 +57,28 @@ static struct msghdr *add(struct batch *batch, const struct esp_datagram *datagr
 	return message;
 }
 
+// The path refused a segmented send (its MTU is smaller than we were told, or its device cannot): packet by packet, fragmented
+// if need be.
+static void send_apart(struct batch *batch, unsigned i)
+{
+	const struct esp_datagram *datagram = batch->datagrams[i];
+	struct msghdr message = batch->messages[i].msg_hdr;
+	struct iovec piece;
+	message.msg_iov = &piece;
+	message.msg_iovlen = 1;
+	message.msg_controllen -= CMSG_SPACE(sizeof datagram->segment); // the segment size came last
+	for (unsigned v = 0; v < datagram->iov_count; v++) {
+		for (size_t at = 0; at < datagram->iov[v].iov_len; at += piece.iov_len) {
+			size_t left = datagram->iov[v].iov_len - at;
+			piece = (struct iovec){(uint8_t *)datagram->iov[v].iov_base + at,
+			                       left < datagram->segment ? left : datagram->segment};
+			if (sendmsg(batch->fd, &message, 0) < 0) {
+				esp_worker_drop(batch->worker, ESP_DROP_SEND_FAILED, 1);
+			}
+		}
+	}
+}
+
 static void flush(struct batch *batch)
 {
 	bool waited = false;
@@ -68,15 +90,21 @@ static void flush(struct batch *batch)
 			continue;
 		}
 		bool full = errno == EAGAIN || errno == ENOBUFS;
+		if (errno == EINTR) {
+			continue;
+		}
 		if (full && !waited) {
 			waited = true;
 			poll(&(struct pollfd){.fd = batch->fd, .events = POLLOUT}, 1, WAIT_MS);
 			continue;
 		}
-		if (errno == EINTR) {
-			continue;
+		bool segmented = batch->fd == batch->udp && batch->datagrams[sent]->count > 1;
+		if (!full && segmented && (errno == EMSGSIZE || errno == EINVAL || errno == EIO || errno == EOPNOTSUPP)) {
+			send_apart(batch, sent);
+		} else {
+			esp_worker_drop(batch->worker, full ? ESP_DROP_SEND_FULL : ESP_DROP_SEND_FAILED,
+			                segmented ? batch->datagrams[sent]->count : 1);
 		}
-		esp_worker_drop(batch->worker, full ? ESP_DROP_SEND_FULL : ESP_DROP_SEND_FAILED, batch->packets[sent]);
 		sent++;
 	}
 	batch->count = 0;
@@ -87,7 +115,7 @@ static void add_udp(struct batch *batch, const struct esp_datagram *datagram)
 	if (batch->count == BATCH) {
 		flush(batch);
 	}
-	struct msghdr *message = add(batch, datagram, datagram->count);
+	struct msghdr *message = add(batch, datagram);
 	message->msg_iov = (struct iovec *)(uintptr_t)datagram->iov;
 	message->msg_iovlen = datagram->iov_count;
 	if (datagram->count > 1) {
@@ -106,7 +134,7 @@ static void add_raw(struct batch *batch, const struct esp_datagram *datagram)
 				flush(batch);
 			}
 			struct iovec *piece = &batch->pieces[batch->count];
-			struct msghdr *message = add(batch, datagram, 1);
+			struct msghdr *message = add(batch, datagram);
 			*piece = (struct iovec){at, length};
 			message->msg_iov = piece;
 			message->msg_iovlen = 1;
@@ -126,6 +154,7 @@ void send_datagrams(struct esp_worker *worker, int udp, int raw)
 	}
 	struct batch batch;
 	batch.worker = worker;
+	batch.udp = udp;
 	for (int plain = 0; plain < 2; plain++) {
 		batch.fd = plain ? raw : udp;
 		batch.count = 0;

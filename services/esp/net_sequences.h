@@ -6,7 +6,7 @@
 
 #include "esp.h"
 
-enum { SEQUENCE_RECORDS = 1 << 16 };
+enum { SEQUENCE_RECORDS = 1 << 17 };
 
 // NULL with errno. The file is made when it is not there; one of another size is refused (EINVAL).
 struct esp_sequence_record *sequences_map(const char *folder);

@@ -3,6 +3,7 @@
 #include "net_worker.h"
 
 #include <errno.h>
+#include <linux/if_tun.h>
 #include <netinet/in.h>
 #include <netinet/udp.h>
 #include <pthread.h>
@@ -13,6 +14,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -22,6 +24,11 @@
 #include "../../common/io/loop.h"
 #include "net_send.h"
 
+// Since Linux 6.2; not in Debian 12's headers.
+#ifndef TUN_F_USO4
+#define TUN_F_USO4 0x20
+#define TUN_F_USO6 0x40
+#endif
 #ifndef UDP_GRO
 #define UDP_GRO 104
 #endif
@@ -411,6 +418,12 @@ static unsigned slot_of(const struct workers *workers, const char *id)
 	return vacant;
 }
 
+// Asking for what gateway_queue asked for already changes nothing; a kernel that does not know it says so.
+static bool takes_udp_super_frames(int queue)
+{
+	return ioctl(queue, TUNSETOFFLOAD, TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6 | TUN_F_USO4 | TUN_F_USO6) == 0;
+}
+
 bool workers_gateway_up(struct workers *workers, const char *id, struct gateway *gateway, bool allow_transit)
 {
 	unsigned slot = slot_of(workers, id);
@@ -436,6 +449,9 @@ bool workers_gateway_up(struct workers *workers, const char *id, struct gateway 
 			errno = error;
 			return false;
 		}
+	}
+	if (!takes_udp_super_frames(made->queues[0])) {
+		esp_join_udp(workers->esp, false);
 	}
 	made->core = esp_gateway_set(workers->esp, id, allow_transit, made);
 	atomic_store_explicit(&workers->gateways[slot], made, memory_order_release);

@@ -401,6 +401,11 @@ void esp_route_remove(struct esp *esp, const char *gateway_id, const struct pref
 	}
 }
 
+void esp_join_udp(struct esp *esp, bool may)
+{
+	atomic_store(&esp->keeps_udp_apart, !may);
+}
+
 size_t esp_route_count(const struct esp *esp)
 {
 	return esp->routes;

@@ -152,6 +152,7 @@ struct esp {
 	struct crypto_engine *engine;
 	struct sequence_file sequences;
 	struct worker_counters *counters;
+	_Atomic bool keeps_udp_apart;
 	struct map *gateways, *tunnels, *groups, *connections;
 	uint32_t names;
 	size_t routes;

@@ -293,6 +293,19 @@ static void one_write_for_a_super_frame(void **state)
 		assert_int_equal(frames->packets, udp ? 64 : 30);
 		assert_int_equal(frames->header[1], udp ? 5 : 1);
 	}
+	// A kernel that has no UDP super-frames gets them one by one.
+	esp_join_udp(pair.b.esp, false);
+	esp_worker_begin(pair.b.worker, SECONDS(1));
+	static uint8_t pieces[8][512];
+	for (unsigned i = 0; i < 8; i++) {
+		assert_int_equal(encap(&pair.a, frame, build_frame(&to_idc, frame), packets, 8), 1);
+		memcpy(pieces[i], packets[0].octets, packets[0].length);
+		esp_decap(pair.b.worker, &(struct esp_received){.data = pieces[i], .length = packets[0].length});
+	}
+	esp_worker_end(pair.b.worker);
+	size_t single;
+	esp_worker_frames(pair.b.worker, &single);
+	assert_int_equal(single, 8);
 	pair_fini(&pair);
 }
 
