@@ -150,9 +150,6 @@ protocol bgp idc_router {{
                  f"{self.directory}/bird.log", netns=self.netns, cwd=self.private_run)
         ns.wait_until(lambda: "Daemon is up" in self.birdc("show status", check=False), 10, f"{self.name}: BIRD's start")
 
-    def stop(self):
-        ns.end_processes(ns.processes_in(self.netns))
-
     def swanctl(self, *arguments, check=True):
         return ns.run("timeout", "20", "swanctl", *arguments, "--uri", f"unix://{self.private_run}/charon.vici", check=check)
 
@@ -228,7 +225,6 @@ class Idc:
         self.prefix, self.asn = prefix, asn
         self.netns = prefix + "idc"
         self.directory = os.path.join(run_directory, "devices", "idc")
-        self.hosts = []
 
     def up(self):
         os.makedirs(self.directory, exist_ok=True)
@@ -265,7 +261,6 @@ class Idc:
         ns.ip(self.netns, "addr add", f"{gateway}/{length}", "dev", name[:15])
         ns.ip(netns, "addr add", f"{address}/{length}", "dev eth0")
         ns.ip(netns, "route add default via", gateway)
-        self.hosts.append(name)
         return netns
 
     def start(self):
@@ -288,9 +283,3 @@ include "session-*.conf";
 
     def kernel_routes(self):
         return ns.ip(self.netns, "route show proto bird")
-
-    def remove(self):
-        for name in self.hosts:
-            ns.remove_namespace(self.prefix + name)
-        ns.remove_namespace(self.netns)
-        shutil.rmtree(self.directory, ignore_errors=True)

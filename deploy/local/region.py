@@ -157,7 +157,8 @@ def service(name, netns, command, environment=None, down_signal=None):
     words = (ns.inside(netns) if netns else []) + command
     settings = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LOCAL_REGION": RUN, **(environment or {})}
     clean = " ".join(f"{key}='{value}'" for key, value in settings.items())
-    script(f"{folder}/run", f"exec 2>&1\ndate +%s >started\numask 0007\nulimit -n 65536 2>/dev/null || true\nexec env -i {clean} \\\n\t{' '.join(words)}\n")
+    script(f"{folder}/run", "exec 2>&1\ndate +%s >started\numask 0007\nulimit -n 65536 2>/dev/null || true\n"
+                            f"exec env -i {clean} \\\n\t{' '.join(words)}\n")
     script(f"{folder}/finish", AT_ONCE)
     script(f"{folder}/log/run", f"exec setpriv --reuid={LOG_UID} --regid={GROUP} --clear-groups --bounding-set=-all --inh-caps=-all "
                                 f"s6-log -b n4 s4000000 {path('log', name)}\n")

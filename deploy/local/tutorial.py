@@ -135,9 +135,6 @@ class Tutorial:
     def status(self):
         return [self.show(tunnel).get("runningStatus") for tunnel in self.tunnels]
 
-    def events(self, tunnel):
-        return str(region.twinspan("vpn-tunnel", "events", tunnel["id"]))
-
     def bgp(self):
         return [self.show(tunnel).get("bgpState") for tunnel in self.tunnels]
 
