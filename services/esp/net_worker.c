@@ -7,6 +7,7 @@
 #include <netinet/in.h>
 #include <netinet/udp.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -36,6 +37,7 @@
 enum {
 	GATEWAYS_MAX = 256,
 	EVENTS = 32,
+	LINGER = 50, // microseconds awake after the last packet; others may have the processor meanwhile
 	// Ports of a worker's epoll; gateways' queues follow.
 	PORT_WAKE = 0,
 	PORT_UDP = 1,
@@ -266,14 +268,26 @@ static void *run(void *context)
 {
 	struct worker *w = context;
 	struct epoll_event events[EVENTS];
+	instant busy_until = 0;
 	esp_worker_register(w->core);
 	while (!atomic_load_explicit(&w->workers->stop, memory_order_relaxed)) {
-		esp_worker_sleep(w->core);
-		int count = epoll_wait(w->epoll, events, EVENTS, -1);
-		esp_worker_wake(w->core);
+		int count = epoll_wait(w->epoll, events, EVENTS, 0);
+		if (count == 0) {
+			// More comes soon as a rule, and waking up costs more than looking again, most of all on a virtual
+			// processor.
+			if (now() < busy_until) {
+				sched_yield();
+				esp_worker_quiescent(w->core);
+				continue;
+			}
+			esp_worker_sleep(w->core);
+			count = epoll_wait(w->epoll, events, EVENTS, -1);
+			esp_worker_wake(w->core);
+		}
 		for (int i = 0; i < count; i++) {
 			serve(w, events[i].data.u32);
 		}
+		busy_until = now() + LINGER;
 	}
 	esp_worker_unregister(w->core);
 	return NULL;
