@@ -2,8 +2,6 @@
 // sum is taken in the machine's byte order and turned once at the end (RFC 1071 §2, byte order independence).
 #include "checksum.h"
 
-#include <string.h>
-
 typedef uint64_t lanes __attribute__((vector_size(64)));
 
 // The compiler makes one body per instruction set and the loader picks it: no vector unit is assumed.
@@ -31,17 +29,15 @@ uint32_t checksum_add(uint32_t start, const uint8_t *data, size_t length)
 	uint64_t sum = blocks > 0 ? sum_blocks(data, blocks) : 0;
 	data += blocks * sizeof(lanes);
 	length -= blocks * sizeof(lanes);
-	while (length >= 4) {
-		uint32_t word;
+	for (; length >= 8; data += 8, length -= 8) {
+		uint64_t word;
 		memcpy(&word, data, sizeof word);
-		sum += word;
-		data += 4;
-		length -= 4;
+		sum += (word & 0xffffffff) + (word >> 32);
 	}
 	if (length > 0) {
-		uint32_t word = 0;
+		uint64_t word = 0;
 		memcpy(&word, data, length);
-		sum += word;
+		sum += (word & 0xffffffff) + (word >> 32);
 	}
 	sum = (sum & 0xffffffff) + (sum >> 32);
 	sum = (sum & 0xffffffff) + (sum >> 32);

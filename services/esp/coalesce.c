@@ -33,7 +33,7 @@ static bool eligible(const struct esp *esp, const uint8_t *packet, const struct 
 static bool verify(const uint8_t *packet, const struct inner *inner)
 {
 	uint32_t upper = inner->length - inner->header;
-	if (inner->octets == 4 && checksum_finish(checksum_add(0, packet, inner->header)) != 0) {
+	if (inner->octets == 4 && checksum_finish(checksum_words(0, packet, inner->header / 4u)) != 0) {
 		return false;
 	}
 	return checksum_finish(checksum_add(inner_pseudo_sum(inner, upper), packet + inner->header, upper)) == 0;

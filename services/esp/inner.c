@@ -89,14 +89,14 @@ uint32_t inner_hash(const uint8_t *packet, const struct inner *inner, uint64_t s
 
 uint32_t inner_pseudo_sum(const struct inner *inner, uint32_t upper_length)
 {
-	uint32_t sum = checksum_add(0, inner->source, 2u * inner->octets); // the addresses stand side by side
+	uint32_t sum = checksum_words(0, inner->source, inner->octets / 2u); // the addresses stand side by side
 	return sum + inner->protocol + (upper_length >> 16) + (upper_length & 0xffff);
 }
 
 void inner_seal_header(uint8_t *packet, unsigned header)
 {
 	store16(packet + 10, 0);
-	store16(packet + 10, checksum_finish(checksum_add(0, packet, header)));
+	store16(packet + 10, checksum_finish(checksum_words(0, packet, header / 4)));
 }
 
 bool inner_clamp_mss(uint8_t *packet, const struct inner *inner, uint16_t mss, bool adjust)

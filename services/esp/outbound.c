@@ -32,18 +32,19 @@ static bool is_cloud_address(const struct inside *inside, uint32_t address)
 
 // The member with the highest weight of (flow, member) among those that can send: when one goes, only its flows move
 // (rendezvous hashing).
-static struct sa *choose(const struct members *members, uint32_t hash)
+static struct sa *choose(const struct esp *esp, const struct members *members, const uint8_t *packet, const struct inner *inner)
 {
+	if (members->tunnel_count == 1) {
+		return load(members->tunnels[0]->outbound);
+	}
 	struct sa *best = NULL;
 	uint64_t best_weight = 0;
+	uint32_t hash = inner_hash(packet, inner, esp->config.hash_seed);
 	for (size_t i = 0; i < members->tunnel_count; i++) {
 		struct esp_tunnel *tunnel = members->tunnels[i];
 		struct sa *sa = load(tunnel->outbound);
 		if (!sa) {
 			continue;
-		}
-		if (members->tunnel_count == 1) {
-			return sa;
 		}
 		uint64_t weight = (tunnel->seed ^ hash) * 0x9fb21c651e98df25u;
 		weight = (weight ^ weight >> 29) * 0xbf58476d1ce4e5b9u;
@@ -92,7 +93,7 @@ struct sa *outbound_find(struct esp_worker *worker, struct esp_gateway *gateway,
 		worker_drop(worker, NULL, ESP_DROP_NO_MEMBER, 1);
 		return NULL;
 	}
-	struct sa *sa = choose(members, inner_hash(packet, inner, worker->esp->config.hash_seed));
+	struct sa *sa = choose(worker->esp, members, packet, inner);
 	if (!sa) {
 		worker_drop(worker, members->tunnels[0], ESP_DROP_NO_OUTBOUND_SA, 1);
 	}
