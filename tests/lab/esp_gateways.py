@@ -66,11 +66,11 @@ class Gateways:
     def start(self):
         for namespace in (*self.h, *self.g):
             run("ip", "netns", "add", namespace)
-            run("ip", "-n", namespace, "link", "set", "lo", "up")
+            run("ip", "link", "set", "lo", "up", netns=namespace)
         run("ip", "link", "add", "internet", "netns", self.g[0], "type", "veth", "peer", "name", "internet", "netns", self.g[1])
         for namespace, address in zip(self.g, OUTER):
-            run("ip", "-n", namespace, "addr", "add", f"{address}/24", "dev", "internet")
-            run("ip", "-n", namespace, "link", "set", "internet", "up")
+            run("ip", "addr", "add", f"{address}/24", "dev", "internet", netns=namespace)
+            run("ip", "link", "set", "internet", "up", netns=namespace)
         identities = ["resource", "route"] + [f"{service}.{node}" for node in NODES for service in ("esp", "ike", "bgp")]
         self.keys = lab_bus.make_keys(str(self.folder / "keys"), identities)
         self.endpoints = lab_bus.make_endpoints(str(self.folder / "endpoints"), {i: f"ipc://{self.folder}/{i}.bus" for i in identities})
@@ -81,13 +81,13 @@ class Gateways:
         for host, inner, net in zip(self.h, self.inner, ("10.1.0", "10.2.0")):
             run("ip", "link", "add", "gw", "netns", host, "type", "veth", "peer", "name", "lan", "netns", inner)
             for namespace, device, address in ((host, "gw", 2), (inner, "lan", 1)):
-                run("ip", "-n", namespace, "addr", "add", f"{net}.{address}/24", "dev", device)
-                run("ip", "-n", namespace, "link", "set", device, "up")
-            run("ip", "-n", host, "route", "add", "default", "via", f"{net}.1")
+                run("ip", "addr", "add", f"{net}.{address}/24", "dev", device, netns=namespace)
+                run("ip", "link", "set", device, "up", netns=namespace)
+            run("ip", "route", "add", "default", "via", f"{net}.1", netns=host)
         self.wait_ping()
 
     def wait_ping(self, seconds=10):
-        until(lambda: subprocess.run(["ip", "netns", "exec", self.h[0], "ping", "-c1", "-W1", HOSTS[1]], capture_output=True).returncode == 0, "a ping", seconds)
+        until(lambda: subprocess.run(["nsenter", f"--net=/run/netns/{self.h[0]}", "ping", "-c1", "-W1", HOSTS[1]], capture_output=True).returncode == 0, "a ping", seconds)
 
     def open_buses(self):
         self.buses = {name: lab_bus.Bus(name, self.keys, self.endpoints) for name in ("resource", "route", *(f"ike.{node}" for node in NODES))}

@@ -12,7 +12,10 @@ OUTER = ("203.0.113.1", "203.0.113.2")
 KEY = "benchmark.key.0123456789"
 
 
-def run(*command, check=True, timeout=60, **options):
+def run(*command, netns=None, check=True, timeout=60, **options):
+    # Not by `ip -n` or `ip netns exec`: both want "/" to be a mount point, which it is not in a plain chroot.
+    if netns:
+        command = ("nsenter", f"--net=/run/netns/{netns}", "--", *command)
     result = subprocess.run([str(c) for c in command], capture_output=True, text=True, timeout=timeout, **options)
     if check and result.returncode:
         raise RuntimeError(f"{' '.join(map(str, command))}: {(result.stderr or result.stdout).strip()}")
@@ -30,21 +33,21 @@ class Topology:
         for namespace in (self.h1, self.g1, self.g2, self.h2):
             run("ip", "netns", "del", namespace, check=False)
             run("ip", "netns", "add", namespace)
-            run("ip", "-n", namespace, "link", "set", "lo", "up")
+            run("ip", "link", "set", "lo", "up", netns=namespace)
         run("ip", "link", "add", "internet", "netns", self.g1, "type", "veth", "peer", "name", "internet", "netns", self.g2)
         for gateway, address in zip((self.g1, self.g2), OUTER):
-            run("ip", "-n", gateway, "addr", "add", f"{address}/24", "dev", "internet")
-            run("ip", "-n", gateway, "link", "set", "internet", "up")
+            run("ip", "addr", "add", f"{address}/24", "dev", "internet", netns=gateway)
+            run("ip", "link", "set", "internet", "up", netns=gateway)
 
     def hosts(self, inner1, inner2):
         """Joins the hosts to the namespaces in which the gateways' inner sides are."""
         for host, inner, net in ((self.h1, inner1, "10.1.0"), (self.h2, inner2, "10.2.0")):
             run("ip", "link", "add", "gw", "netns", host, "type", "veth", "peer", "name", "lan", "netns", inner)
-            run("ip", "-n", host, "addr", "add", f"{net}.2/24", "dev", "gw")
-            run("ip", "-n", inner, "addr", "add", f"{net}.1/24", "dev", "lan")
-            run("ip", "-n", host, "link", "set", "gw", "up")
-            run("ip", "-n", inner, "link", "set", "lan", "up")
-            run("ip", "-n", host, "route", "add", "default", "via", f"{net}.1")
+            run("ip", "addr", "add", f"{net}.2/24", "dev", "gw", netns=host)
+            run("ip", "addr", "add", f"{net}.1/24", "dev", "lan", netns=inner)
+            run("ip", "link", "set", "gw", "up", netns=host)
+            run("ip", "link", "set", "lan", "up", netns=inner)
+            run("ip", "route", "add", "default", "via", f"{net}.1", netns=host)
 
     def spawn(self, namespace, *command, log, environment=None):
         process = subprocess.Popen(
@@ -58,7 +61,7 @@ class Topology:
         """Until a ping crosses both gateways."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
-            if subprocess.run(["ip", "netns", "exec", self.h1, "ping", "-c1", "-W1", SERVER], capture_output=True).returncode == 0:
+            if subprocess.run(["nsenter", f"--net=/run/netns/{self.h1}", "ping", "-c1", "-W1", SERVER], capture_output=True).returncode == 0:
                 return
             time.sleep(0.2)
         raise RuntimeError(f"{self.tag}: no traffic passes after {seconds} s; logs in {self.folder}")
@@ -97,15 +100,15 @@ class StrongSwanPair(Topology):
         try:
             self.hosts(self.g1, self.g2)
             for gateway in (self.g1, self.g2):
-                run("ip", "netns", "exec", gateway, "sysctl", "-qw", "net.ipv4.ip_forward=1", "net.ipv4.conf.all.rp_filter=0", "net.ipv4.conf.default.rp_filter=0")
+                run("sysctl", "-qw", "net.ipv4.ip_forward=1", "net.ipv4.conf.all.rp_filter=0", "net.ipv4.conf.default.rp_filter=0", netns=gateway)
             self.start(self.g1, OUTER[0], OUTER[1])
             self.start(self.g2, OUTER[1], OUTER[0])
             for gateway in (self.g1, self.g2):
                 self.swanctl(gateway, "--load-all", "--file", self.folder / f"{gateway}.swanctl.conf")
             self.swanctl(self.g1, "--initiate", "--child", "c")
             for gateway, net in ((self.g1, "10.2.0.0/24"), (self.g2, "10.1.0.0/24")):
-                run("ip", "-n", gateway, "route", "replace", net, "dev", "ipsec0")
-                run("ip", "-n", gateway, "route", "flush", "table", "220", check=False)
+                run("ip", "route", "replace", net, "dev", "ipsec0", netns=gateway)
+                run("ip", "route", "flush", "table", "220", netns=gateway, check=False)
             self.wait()
         except BaseException:
             self.close()
