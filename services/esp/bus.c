@@ -460,9 +460,9 @@ static void report(void *context)
 {
 	struct esp_bus *bus = context;
 	set_wall_offset(bus);
-	esp_each_sa(bus->parts.esp, report_sa, bus);
+	esp_each_sa(bus->parts.esp, true, report_sa, bus);
 	table_commit(bus->sa_usage);
-	esp_each_tunnel(bus->parts.esp, report_tunnel, bus);
+	esp_each_tunnel(bus->parts.esp, true, report_tunnel, bus);
 	table_commit(bus->tunnel_counters);
 	deadline_arm(&bus->report, now() + SECONDS(1));
 }

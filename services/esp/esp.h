@@ -129,8 +129,10 @@ struct esp_tunnel_usage {
 	const char *id;
 	uint64_t packets_in, bytes_in, packets_out, bytes_out, drops;
 };
-void esp_each_sa(const struct esp *esp, void (*each)(void *context, const struct esp_sa_usage *usage), void *context);
-void esp_each_tunnel(const struct esp *esp, void (*each)(void *context, const struct esp_tunnel_usage *usage), void *context);
+// `changed`: only those that differ from what the last such call told.
+void esp_each_sa(struct esp *esp, bool changed, void (*each)(void *context, const struct esp_sa_usage *usage), void *context);
+void esp_each_tunnel(struct esp *esp, bool changed, void (*each)(void *context, const struct esp_tunnel_usage *usage),
+                     void *context);
 uint64_t esp_drops(const struct esp *esp, enum esp_drop reason);
 extern const char *const esp_drop_labels[ESP_DROPS];
 extern const char *const esp_drop_help[ESP_DROPS];

@@ -77,6 +77,7 @@ struct esp_tunnel {
 	_Atomic(struct sa *) outbound;
 	struct sa *sas;                   // all of the tunnel
 	struct tunnel_counters *counters; // of each worker
+	struct esp_tunnel_usage told;     // the control thread's; id NULL: never
 };
 
 // ---- next-hop group ----
@@ -134,7 +135,7 @@ struct sa {
 	uint8_t fingerprint[32];
 	uint8_t record[16];
 	uint64_t generation;
-	uint32_t replay_window;
+	struct esp_sa_usage told; // tunnel NULL: never
 	bool in_use;
 };
 // Inbound SAs by SPI: open addressing, at most half full.

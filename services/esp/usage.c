@@ -2,11 +2,23 @@
 #include "octets.h"
 #include "table.h"
 
-void esp_each_sa(const struct esp *esp, void (*each)(void *context, const struct esp_sa_usage *usage), void *context)
+// What is equal here is equal to whoever is told; a number can be taken without a packet, and says nothing then.
+static bool same_sa_usage(const struct esp_sa_usage *a, const struct esp_sa_usage *b)
+{
+	return a->tunnel == b->tunnel && a->packets_in == b->packets_in && a->packets_out == b->packets_out &&
+	       a->last_in == b->last_in && a->seen_address == b->seen_address && a->seen_port == b->seen_port;
+}
+
+static bool same_tunnel_usage(const struct esp_tunnel_usage *a, const struct esp_tunnel_usage *b)
+{
+	return a->id == b->id && a->packets_in == b->packets_in && a->packets_out == b->packets_out && a->drops == b->drops;
+}
+
+void esp_each_sa(struct esp *esp, bool changed, void (*each)(void *context, const struct esp_sa_usage *usage), void *context)
 {
 	const struct spi_table *table = load(esp->spis);
 	for (size_t i = 0; i <= table->mask; i++) {
-		const struct sa *sa = load(table->at[i]);
+		struct sa *sa = load(table->at[i]);
 		if (!sa || sa == esp->tombstone) {
 			continue;
 		}
@@ -25,15 +37,22 @@ void esp_each_sa(const struct esp *esp, void (*each)(void *context, const struct
 			usage.packets_out += counted(&sa->out[w].packets);
 			usage.bytes_out += counted(&sa->out[w].bytes);
 		}
+		if (changed && same_sa_usage(&sa->told, &usage)) {
+			continue;
+		}
+		if (changed) {
+			sa->told = usage;
+		}
 		each(context, &usage);
 	}
 }
 
-void esp_each_tunnel(const struct esp *esp, void (*each)(void *context, const struct esp_tunnel_usage *usage), void *context)
+void esp_each_tunnel(struct esp *esp, bool changed, void (*each)(void *context, const struct esp_tunnel_usage *usage),
+                     void *context)
 {
 	struct map_cursor cursor = {0};
 	while (map_next(esp->tunnels, &cursor)) {
-		const struct esp_tunnel *tunnel = cursor.value;
+		struct esp_tunnel *tunnel = cursor.value;
 		if (!load(tunnel->config)) {
 			continue;
 		}
@@ -45,6 +64,12 @@ void esp_each_tunnel(const struct esp *esp, void (*each)(void *context, const st
 			usage.packets_out += counted(&counters->packets_out);
 			usage.bytes_out += counted(&counters->bytes_out);
 			usage.drops += counted(&counters->drops);
+		}
+		if (changed && same_tunnel_usage(&tunnel->told, &usage)) {
+			continue;
+		}
+		if (changed) {
+			tunnel->told = usage;
 		}
 		each(context, &usage);
 	}

@@ -26,7 +26,7 @@ static void keep_usage(void *context, const struct esp_sa_usage *usage)
 static struct esp_sa_usage usage_of(const struct side *side)
 {
 	memset(&found_usage, 0, sizeof found_usage);
-	esp_each_sa(side->esp, keep_usage, NULL);
+	esp_each_sa(side->esp, false, keep_usage, NULL);
 	return found_usage;
 }
 
@@ -654,6 +654,36 @@ static void a_moved_peer_is_seen(void **state)
 	pair_fini(&pair);
 }
 
+static void count_calls(void *context, const struct esp_sa_usage *usage)
+{
+	(void)usage;
+	++*(int *)context;
+}
+
+static void count_tunnels(void *context, const struct esp_tunnel_usage *usage)
+{
+	(void)usage;
+	++*(int *)context;
+}
+
+static void only_what_changed_is_told(void **state)
+{
+	(void)state;
+	struct pair pair;
+	pair_init(&pair, &gcm_udp);
+	for (int round = 0; round < 3; round++) {
+		int sas = 0, counters = 0;
+		esp_each_sa(pair.a.esp, true, count_calls, &sas);
+		esp_each_tunnel(pair.a.esp, true, count_tunnels, &counters);
+		assert_int_equal(sas, round != 1); // the first time all
+		assert_int_equal(counters, round != 1);
+		if (round == 1) {
+			assert_int_equal(encap(&pair.a, frame, build_frame(&to_idc, frame), packets, 8), 1);
+		}
+	}
+	pair_fini(&pair);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -671,6 +701,7 @@ int main(void)
 	    cmocka_unit_test(table_drops),
 	    cmocka_unit_test(frames_from_vpn0_that_lie),
 	    cmocka_unit_test(a_moved_peer_is_seen),
+	    cmocka_unit_test(only_what_changed_is_told),
 	};
 	return cmocka_run_group_tests_name("esp_path", tests, NULL, NULL);
 }
