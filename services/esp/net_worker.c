@@ -35,6 +35,7 @@
 #endif
 
 enum {
+	NAT_T_PORT = 4500, // RFC 3948
 	GATEWAYS_MAX = 256,
 	EVENTS = 32,
 	LINGER = 50, // microseconds awake after the last packet; others may have the processor meanwhile
@@ -197,6 +198,45 @@ static struct esp_received describe(const struct reception *r, int i)
 	return out;
 }
 
+// Does a run that UDP_GRO joined hold what is not this worker's: an IKE message (four zero octets), or an SPI of another worker's?
+// The kernel joins neighbours of one flow before the steering sees them.
+static bool is_mixed(const struct worker *w, const struct esp_received *run)
+{
+	if (run->segment == 0 || run->length <= run->segment) {
+		return false;
+	}
+	for (size_t at = 0; at + sizeof(uint32_t) <= run->length; at += run->segment) {
+		uint32_t spi;
+		memcpy(&spi, run->data + at, sizeof spi);
+		spi = ntohl(spi);
+		if (spi == 0 || spi % w->workers->sockets->workers != w->index) {
+			return true;
+		}
+	}
+	return false;
+}
+
+// Gives each packet of a mixed run to the machine's own stack once more, alone, so that it finds its socket.
+static void send_apart(struct worker *w, const struct reception *r, int i, const struct esp_received *run)
+{
+	const struct msghdr *message = &r->messages[i].msg_hdr;
+	struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(NAT_T_PORT)};
+	for (struct cmsghdr *item = CMSG_FIRSTHDR(message); item;
+	     item = CMSG_NXTHDR((struct msghdr *)(uintptr_t)message, item)) {
+		if (item->cmsg_level == IPPROTO_IP && item->cmsg_type == IP_PKTINFO) {
+			struct in_pktinfo info;
+			memcpy(&info, CMSG_DATA(item), sizeof info);
+			to.sin_addr = info.ipi_addr;
+		}
+	}
+	for (size_t at = 0; at < run->length; at += run->segment) {
+		size_t length = run->length - at < run->segment ? run->length - at : run->segment;
+		if (!node_sockets_again(w->workers->sockets, &r->names[i], &to, (struct bytes){run->data + at, length})) {
+			esp_worker_drop(w->core, ESP_DROP_WRONG_WORKER, 1);
+		}
+	}
+}
+
 static void read_udp(struct worker *w)
 {
 	struct reception r;
@@ -215,7 +255,11 @@ static void read_udp(struct worker *w)
 			begin(w);
 		}
 		struct esp_received packet = describe(&r, i);
-		esp_decap(w->core, &packet);
+		if (is_mixed(w, &packet)) {
+			send_apart(w, &r, i, &packet);
+		} else {
+			esp_decap(w->core, &packet);
+		}
 	}
 	finish(w);
 }

@@ -21,7 +21,7 @@ class Lab:
 
     def __init__(self, directory):
         self.directory = directory
-        self.postgres = api.Postgres(directory / "pg")
+        self.postgres = api.Postgres()
         self.postgres.start()
         self.resource = api.Resource(directory, self.postgres)
         self.resource.start()
@@ -69,7 +69,7 @@ class Lab:
         self.route.terminate()
         self.route.wait(10)
         self.resource.close()
-        self.postgres.stop()
+        self.postgres.remove()
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ import pytest
 
 sys.path[:0] = [str(pathlib.Path(__file__).resolve().parents[1])]
 
-from lab.esp_gateways import BUILD, HOSTS, Gateways, run  # noqa: E402
+from lab.esp_gateways import BUILD, HOSTS, OUTER, Gateways, run, until  # noqa: E402
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root")
 BLAST = BUILD / "test/tools/blast"
@@ -105,6 +105,20 @@ def test_too_big_is_answered_and_then_fits(one):
     assert "Frag needed and DF set (mtu = 1438)" in out and "169.254.100.2" in out
     assert "0% packet loss" in run("ping", "-c", 1, "-s", 1410, "-M", "do", HOSTS[1], netns=one.h[0])
     assert one.drops(0) == {"too_big": 1}
+
+
+def test_a_mixed_run_finds_its_workers(one):
+    """What a network card joined by flow may be two workers' SAs: each packet comes to its own, which finds that it is not authentic."""
+    while len({directions[0].spi % 2 for _, directions, _ in one.sas.values()}) < 2:
+        one.add_sa(0)
+    one.wait_applied()
+    spis = {directions[0].spi % 2: directions[0].spi for _, directions, _ in one.sas.values()}
+    segments = b"".join(struct.pack(">II", spis[n % 2], 1 + n) + bytes(56) for n in range(10))
+    sender = (f"import socket; s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.setsockopt(17, 103, 64); s.bind(({OUTER[1]!r}, 40500)); "
+              f"s.sendto(bytes.fromhex({segments.hex()!r}), ({OUTER[0]!r}, 4500))")
+    run("/usr/bin/python3", "-c", sender, netns=one.g[1])
+    until(lambda: one.drops(0).get("authentication", 0) == 10, "ten packets refused by their workers")
+    assert one.drops(0) == {"authentication": 10}
 
 
 def test_rekeying_loses_nothing(gateways):

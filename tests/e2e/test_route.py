@@ -205,7 +205,7 @@ def test_owners_die(region):
 
 
 def test_remembers_ages(tmp_path):
-    postgres = api.Postgres(tmp_path / "pg")
+    postgres = api.Postgres()
     postgres.start()
     region = Region(tmp_path, database=postgres.where)
     try:
@@ -238,7 +238,7 @@ def test_remembers_ages(tmp_path):
         wait_for(lambda: stored() != "")
     finally:
         region.close()
-        postgres.stop("immediate")
+        postgres.remove()
 
 
 def wait_for(condition, seconds=8):

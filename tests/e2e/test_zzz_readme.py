@@ -1,4 +1,4 @@
-# The README's commands, typed by hand in their order: a region, a tunnel that is UP with a device configured from what the command
+# Last, when the shared region has gone: the README's commands, typed by hand in their order: a region, a tunnel that is UP with a device configured from what the command
 # line prints, traffic, and nothing left at the end.
 import os
 import re
