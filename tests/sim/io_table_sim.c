@@ -1,7 +1,7 @@
 // A table's owner and three replicas on a virtual clock, over a network that loses, duplicates, reorders and cuts, while each
 // of them may be killed and started again. After every step each replica must show exactly what the owner's table was at one of
 // its commits (in its scope), must have been told true differences only, and no mark may say more than was applied; when the
-// world calms down all must be equal. A failing seed is replayed by SIM_SEED=n; SIM_SEEDS=n runs that many.
+// world calms down all must be equal. A failing seed is replayed by SEED=n; SEEDS=n runs that many.
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -584,7 +584,7 @@ static void replicas_equal_the_owner(void **state)
 {
 	(void)state;
 	static struct world world;
-	const char *one = getenv("SIM_SEED"), *many = getenv("SIM_SEEDS");
+	const char *one = getenv("SEED"), *many = getenv("SEEDS");
 	uint64_t first = one ? strtoull(one, NULL, 10) : 1;
 	uint64_t count = one ? 1 : many ? strtoull(many, NULL, 10) : 3000;
 	uint64_t shown = 0;
