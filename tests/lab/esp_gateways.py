@@ -77,7 +77,9 @@ class Gateways:
         self.open_buses()
         for i in range(2):
             self.start_esp(i)
-        until(lambda: all(os.path.exists(f"/run/netns/{name}") for name in self.inner), "the border gateways' namespaces")
+        # The name is there before the namespace is mounted on it.
+        until(lambda: all(subprocess.run(["ip", "-n", name, "link", "show", "vpn0"], capture_output=True).returncode == 0 for name in self.inner),
+              "the border gateways' namespaces")
         for host, inner, net in zip(self.h, self.inner, ("10.1.0", "10.2.0")):
             run("ip", "link", "add", "gw", "netns", host, "type", "veth", "peer", "name", "lan", "netns", inner)
             for namespace, device, address in ((host, "gw", 2), (inner, "lan", 1)):
