@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""Throughput through two Twinspan gateways and through two strongSwan ones, in the same run on the same machine.
+"""Throughput through two Twinspan gateways and through two strongSwan ones, in the same run on the same machine; and the dataplane in memory.
 
     make bench               every row
     make bench ONLY=udp_64   one of them
@@ -99,19 +99,26 @@ ROWS = {
     "udp_64": (lambda pair: udp(pair, 64), "packets/s", 8),
     "udp_350": (lambda pair: udp(pair, 350), "packets/s", 8),
 }
+# Rows that need no gateways: the dataplane in memory on one core, beside libipsec-mb doing nothing but the cipher over the same octets.
+IN_MEMORY = [f"esp_{way}_{size}{suite}" for suite in ("", "_cbc") for size in ("1400", "64", "super") for way in ("encap", "decap")] + ["fib_million"]
+
+
+def in_memory(wanted):
+    out = peers.run(TOOLS / "esp_memory", 1, timeout=300)
+    return [line for line in map(json.loads, out.splitlines()) if line["name"] in wanted]
 
 
 def report(line):
     with RESULTS.open("a") as out:
         out.write(json.dumps(line) + "\n")
-    print(f"{line['name']:24}{line['ours']:>14,.2f}{line['peer']:>14,.2f} {line['unit']:10}{line['ratio']:>8.1f} x   goal {line['goal']} x   {line['peer_name']}", flush=True)
+    print(f"{line['name']:24}{line['ours']:>14,.2f}{line['peer']:>14,.2f} {line['unit']:10}{line['ratio']:>8.2f} x   goal {line['goal']} x   {line['peer_name']}", flush=True)
 
 
 def main():
-    wanted = sys.argv[1:] or list(ROWS)
+    wanted = sys.argv[1:] or [*ROWS, *IN_MEMORY]
     for name in wanted:
-        if name not in ROWS:
-            print(f"bench: no row named {name}; there are {', '.join(ROWS)}", file=sys.stderr)
+        if name not in ROWS and name not in IN_MEMORY:
+            print(f"bench: no row named {name}; there are {', '.join([*ROWS, *IN_MEMORY])}", file=sys.stderr)
             return 2
     if os.geteuid() != 0:
         print("bench: network namespaces need root", file=sys.stderr)
@@ -119,7 +126,9 @@ def main():
     RESULTS.parent.mkdir(parents=True, exist_ok=True)
     RESULTS.unlink(missing_ok=True)
     figures = {}
-    for make_pair in (twinspan_pair.TwinspanPair, peers.StrongSwanPair):
+    memory_rows = in_memory(wanted) if set(wanted) & set(IN_MEMORY) else []
+    wanted = [name for name in wanted if name in ROWS]
+    for make_pair in (twinspan_pair.TwinspanPair, peers.StrongSwanPair) if wanted else ():
         print(f"starting two gateways: {make_pair.name}", flush=True)
         pair = make_pair()
         try:
@@ -136,6 +145,8 @@ def main():
                 "ratio": ours / peer if peer else None, "goal": ROWS[name][2]}
         if cpu:
             line |= {"cpu_ns_per_packet": round(cpu), "peer_cpu_ns_per_packet": round(peer_cpu)}
+        report(line)
+    for line in memory_rows:
         report(line)
     return 0
 
