@@ -195,7 +195,7 @@ static json_t *read_body(const struct api_call *call, bool optional)
 {
 	struct http_request *request = call->request;
 	if (request->body_too_large) {
-		refuse_call(call, 413, "too-large", NULL, NULL, "a body has at most 1048576 octets");
+		refuse_call(call, 413, "too-large", "body", NULL, "a body has at most 1048576 octets");
 		return NULL;
 	}
 	if (request->body.length == 0 && optional) {

@@ -109,7 +109,7 @@ def test_http_problems(service):
     assert vpc["revision"] == 1
     # 401: none, an unknown one, another scheme
     for client, headers in [(nobody, {}), (service.client("wrong"), {}), (nobody, {"Authorization": "Basic YTpi"}), (nobody, {"Authorization": "Bearer"})]:
-        client.refused(401, "GET", "/v1/vpcs", headers=headers)
+        client.refused(401, "GET", "/v1/vpcs", headers=headers, field="Authorization")
     # 404
     for wrong in ["/", "/v1", "/v1/", "/v1/nothing", "/v1/vpcs/", f"{path}/", f"{path}/tunnels", "/v2/vpcs", f"{path}/a/b", "/v1/vpcs/vpc-aaaaaaaaaa/rekey"]:
         admin.refused(404, "GET", wrong)
@@ -120,7 +120,7 @@ def test_http_problems(service):
     assert admin.call("DELETE", "/v1/vpcs").headers["Allow"] == "GET, POST"
     admin.refused(405, "PUT", path, {})
     # 413, 415, 400
-    admin.refused(413, "POST", "/v1/vpcs", raw=b'{"name":"' + b"x" * (1 << 20) + b'"}')
+    admin.refused(413, "POST", "/v1/vpcs", raw=b'{"name":"' + b"x" * (1 << 20) + b'"}', field="body")
     admin.refused(415, "POST", "/v1/vpcs", {}, headers={"Content-Type": "text/plain"})
     admin.refused(415, "POST", "/v1/vpcs", raw=b"{}", headers={"Content-Type": ""})
     for raw in [b"{", b"", b"nothing", b'{"name":1,"name":2}', b'"text"', b'{"name":"\xff"}', b"[" * 100000, b'{"revision":1e400}', b'{"a":99999999999999999999}',
@@ -143,7 +143,7 @@ def test_http_problems(service):
     assert problem["value"] == "10.0.0.0/22"
     # revisions
     admin.refused(428, "PATCH", path, {"name": "a"})
-    admin.refused(412, "PATCH", path, {"name": "a", "revision": 7})
+    admin.refused(412, "PATCH", path, {"name": "a", "revision": 7}, field="revision")
     for stale in ['"7"', "7", '""', "x", '"01x', "-1"]:
         admin.refused(412, "PATCH", path, {"name": "a"}, headers={"If-Match": stale})
     assert admin.show("vpcs", vpc["id"]) == vpc  # nothing changed
