@@ -3,6 +3,7 @@
 
 import os
 import pathlib
+import shutil
 import subprocess
 import tempfile
 import time
@@ -78,7 +79,7 @@ class Topology:
                 pass
         return total
 
-    def close(self):
+    def close(self, keep_logs=False):
         for process in self.processes:
             if process.poll() is None:
                 process.terminate()
@@ -90,6 +91,8 @@ class Topology:
                 process.wait()
         for namespace in (self.h1, self.g1, self.g2, self.h2):
             run("ip", "netns", "del", namespace, check=False)
+        if not keep_logs:
+            shutil.rmtree(self.folder, ignore_errors=True)
 
 
 class StrongSwanPair(Topology):
@@ -111,7 +114,7 @@ class StrongSwanPair(Topology):
                 run("ip", "route", "flush", "table", "220", netns=gateway, check=False)
             self.wait()
         except BaseException:
-            self.close()
+            self.close(keep_logs=True)
             raise
 
     def swanctl(self, gateway, *arguments):

@@ -30,7 +30,7 @@ class TwinspanPair(peers.Topology):
             self.start(encapsulation)
             self.wait()
         except BaseException:
-            self.close()
+            self.close(keep_logs=True)
             raise
 
     def start(self, encapsulation):
@@ -53,7 +53,9 @@ class TwinspanPair(peers.Topology):
                 self.spawn(namespace, self.binaries / f"twinspan-{service}", log=f"{service}.{node}.log",
                            environment={**settings, "TWINSPAN_HEALTH": f"unix:{state}/{service}.http"})
         inner = [f"{self.tag}-{node}-{GATEWAY}" for node in NODES]
-        self.until(lambda: all(os.path.exists(f"/run/netns/{name}") for name in inner), "the border gateways' namespaces")
+        # Its file is there before the namespace is mounted on it: vpn0 says that it is whole.
+        self.until(lambda: all(os.path.exists(f"/run/netns/{name}") and peers.run("ip", "link", "show", "vpn0", netns=name, check=False) for name in inner),
+                   "the border gateways' namespaces")
         self.hosts(*inner)
 
     def until(self, condition, what, seconds=15):
@@ -99,8 +101,8 @@ class TwinspanPair(peers.Topology):
         for table in (*tables.values(), *routes.values()):
             table.complete()
 
-    def close(self):
-        super().close()
+    def close(self, keep_logs=False):
+        super().close(keep_logs)
         for bus in self.buses:
             bus.close()
         for node in NODES:
