@@ -78,7 +78,7 @@ class Gateways:
         for i in range(2):
             self.start_esp(i)
         # The name is there before the namespace is mounted on it.
-        until(lambda: all(subprocess.run(["ip", "-n", name, "link", "show", "vpn0"], capture_output=True).returncode == 0 for name in self.inner),
+        until(lambda: all(subprocess.run(["nsenter", f"--net=/run/netns/{name}", "ip", "link", "show", "vpn0"], capture_output=True).returncode == 0 for name in self.inner),
               "the border gateways' namespaces")
         for host, inner, net in zip(self.h, self.inner, ("10.1.0", "10.2.0")):
             run("ip", "link", "add", "gw", "netns", host, "type", "veth", "peer", "name", "lan", "netns", inner)
