@@ -11,6 +11,11 @@ PACKAGES = libzmq libczmq libpq libcrypto libprotobuf-c libmicrohttpd jansson li
 .DEFAULT_GOAL := all
 
 PKG_CONFIG ?= pkg-config
+ifeq ($(filter help clean down,$(MAKECMDGOALS)),)
+ifneq ($(shell $(PKG_CONFIG) --exists $(PACKAGES) 2>/dev/null && echo found),found)
+$(error some of "$(PACKAGES)" are missing: `sh deploy/install-packages` installs them)
+endif
+endif
 PACKAGE_CFLAGS := $(shell $(PKG_CONFIG) --cflags $(PACKAGES))
 WARNINGS = -Wall -Wextra -Wshadow -Wconversion -Wvla -Werror
 CFLAGS ?= -O2 -g
