@@ -7,6 +7,11 @@
 // Where empty runs point: pointer arithmetic and memcpy on NULL are undefined even for no octets at all.
 static const uint8_t nothing[1];
 
+struct bytes text_bytes(const char *text)
+{
+	return (struct bytes){(const uint8_t *)text, strlen(text)};
+}
+
 bool bytes_equal(struct bytes a, struct bytes b)
 {
 	return a.length == b.length && (a.length == 0 || memcmp(a.data, b.data, a.length) == 0);

@@ -14,6 +14,7 @@ struct bytes {
 };
 
 bool bytes_equal(struct bytes a, struct bytes b);
+struct bytes text_bytes(const char *text); // its characters, without the final zero
 
 struct reader {
 	const uint8_t *at;

@@ -204,24 +204,19 @@ void *map_remove(struct map *map, struct bytes key)
 	return value;
 }
 
-static struct bytes text_key(const char *key)
-{
-	return (struct bytes){(const uint8_t *)key, strlen(key)};
-}
-
 void *map_find_text(const struct map *map, const char *key)
 {
-	return map_find(map, text_key(key));
+	return map_find(map, text_bytes(key));
 }
 
 void *map_insert_text(struct map *map, const char *key, void *value)
 {
-	return map_insert(map, text_key(key), value);
+	return map_insert(map, text_bytes(key), value);
 }
 
 void *map_remove_text(struct map *map, const char *key)
 {
-	return map_remove(map, text_key(key));
+	return map_remove(map, text_bytes(key));
 }
 
 size_t map_count(const struct map *map)

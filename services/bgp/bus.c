@@ -32,11 +32,6 @@ struct bgp_bus {
 	size_t packed_capacity;
 };
 
-static struct bytes text_bytes(const char *text)
-{
-	return (struct bytes){(const uint8_t *)text, strlen(text)};
-}
-
 static void free_message(void *message)
 {
 	protobuf_c_message_free_unpacked(message, NULL);

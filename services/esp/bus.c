@@ -37,11 +37,6 @@ struct esp_bus {
 	bool swept;
 };
 
-static struct bytes text_bytes(const char *text)
-{
-	return (struct bytes){(const uint8_t *)text, strlen(text)};
-}
-
 static char *text_of(struct bytes octets)
 {
 	return format_text("%.*s", (int)octets.length, octets.data ? (const char *)octets.data : "");

@@ -47,11 +47,6 @@ struct kernel {
 	bool failed;
 };
 
-static struct bytes text_bytes(const char *text)
-{
-	return (struct bytes){(const uint8_t *)text, strlen(text)};
-}
-
 static void free_gateway(void *value)
 {
 	struct wanted_gateway *gateway = value;
@@ -421,7 +416,7 @@ void kernel_settle(struct kernel *kernel)
 static void remove_unwanted(void *context, const char *id)
 {
 	struct kernel *kernel = context;
-	const struct wanted_gateway *wanted = map_find(kernel->gateways, text_bytes(id));
+	const struct wanted_gateway *wanted = map_find_text(kernel->gateways, id);
 	if (wanted && wanted->here) {
 		return;
 	}

@@ -26,11 +26,6 @@ struct ike_bus {
 	bool started, tunnels_known;
 };
 
-static struct bytes text_bytes(const char *text)
-{
-	return (struct bytes){(const uint8_t *)text, strlen(text)};
-}
-
 // Packs a message and puts it as a row; what may hold keys is wiped.
 static void put(struct table *table, const char *scope, const char *key, const ProtobufCMessage *message)
 {

@@ -26,11 +26,6 @@ struct resource_bus {
 	struct metric *unusable;
 };
 
-static struct bytes text_bytes(const char *text)
-{
-	return (struct bytes){(const uint8_t *)text, strlen(text)};
-}
-
 // ---- out ----
 void resource_bus_secret(struct resource_bus *bus, const char *tunnel_id, const char *node_id, struct bytes key)
 {

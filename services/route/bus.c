@@ -58,11 +58,6 @@ static const char *const table_names[ROUTE_TABLE_COUNT] = {
     [ROUTE_TABLE_VPC] = "vpc_route",
 };
 
-static struct bytes text_bytes(const char *text)
-{
-	return (struct bytes){(const uint8_t *)text, strlen(text)};
-}
-
 static const char *or_empty(const char *text)
 {
 	return text ? text : "";
