@@ -11,7 +11,7 @@ PACKAGES = libzmq libczmq libpq libcrypto libprotobuf-c libmicrohttpd jansson li
 .DEFAULT_GOAL := all
 
 PKG_CONFIG ?= pkg-config
-ifeq ($(filter help clean down,$(MAKECMDGOALS)),)
+ifeq ($(filter help clean down tree,$(MAKECMDGOALS)),)
 ifneq ($(shell $(PKG_CONFIG) --exists $(PACKAGES) 2>/dev/null && echo found),found)
 $(error some of "$(PACKAGES)" are missing: `sh deploy/install-packages` installs them)
 endif
@@ -21,7 +21,7 @@ WARNINGS = -Wall -Wextra -Wshadow -Wconversion -Wvla -Werror
 CFLAGS ?= -O2 -g
 ALL_CFLAGS = -std=c17 -D_GNU_SOURCE $(WARNINGS) -fno-strict-aliasing -fstack-protector-strong -D_FORTIFY_SOURCE=2 -fPIE $(CFLAGS) $(SANITIZE) -MMD -MP \
 	$(PACKAGE_CFLAGS) -I. -I$(B)/gen
-LDFLAGS += -pie -Wl,-z,relro,-z,now $(SANITIZE)
+LDFLAGS += -pie -Wl,-z,relro,-z,now -Wl,--as-needed $(SANITIZE)
 libs = $(shell $(PKG_CONFIG) --libs $(1))
 
 SERVICES = resource route ike esp bgp vrouter
@@ -31,14 +31,16 @@ GEN_H = $(GEN_C:.c=.h)
 PROTO_C = $(wildcard proto/*.c)
 object = $(patsubst %.c,$(B)/obj/%.o,$(1))
 
-BASE_C = $(wildcard common/base/*.c)
-IO_C = $(wildcard common/io/*.c)
+# The parts of common/ (ARCHITECTURE.md, "Where things are"), in the order in which the linker needs them: each stands on those to its right.
+COMMON = bus kernel io base
+common_lib = $(B)/lib/$(1).a
+# What a program with a shell is linked with. Of a library it takes the objects that it uses (static archives) and no more (--as-needed).
+SHELL_LIBS = $(foreach c,bus kernel io,$(call common_lib,$(c))) $(PROTO_LIB) $(BASE_LIB)
 # The shell of a service is these files; all others are its core (ARCHITECTURE.md, "Core and shell").
-shell_of = $(filter %/main.c %/bus.c $(wildcard services/$(1)/net_*.c) $(wildcard services/$(1)/db_*.c) $(wildcard services/$(1)/http_*.c),$(wildcard services/$(1)/*.c))
-core_of = $(filter-out $(call shell_of,$(1)),$(wildcard services/$(1)/*.c))
+shell_of = $(foreach pattern,main bus bus_* net_* db_* http_*,$(wildcard services/$(1)/$(pattern).c))
+core_of = $(filter-out $(call shell_of,$(1)),$(wildcard services/$(1)/*.c services/$(1)/*/*.c))
 
-BASE_LIB = $(B)/lib/base.a
-IO_LIB = $(B)/lib/io.a
+BASE_LIB = $(call common_lib,base)
 PROTO_LIB = $(B)/lib/proto.a
 core_lib = $(B)/lib/$(1)-core.a
 CORE_LIBS = $(foreach s,$(SERVICES),$(call core_lib,$(s)))
@@ -56,7 +58,7 @@ CORE_LIBS_ike = $(call libs,libcrypto)
 CORE_LIBS_esp = $(call libs,libcrypto liburcu-qsbr) -lIPSec_MB
 BINARIES = $(SERVICES:%=$(B)/bin/twinspan-%) $(B)/bin/twinspan
 
-.PHONY: all help clean check-cores
+.PHONY: all help clean check-cores tree
 all: $(BINARIES) check-cores
 
 $(B)/gen/proto/%.pb-c.c $(B)/gen/proto/%.pb-c.h &: proto/%.proto
@@ -76,37 +78,55 @@ $(B)/obj/%.o: %.c | $(GEN_H)
 	$(Q)$(CC) $(ALL_CFLAGS) $(CFLAGS_$(subst /,_,$(<D))) -c $< -o $@
 
 archive = @echo '  AR' $(patsubst $(B)/%,%,$@); mkdir -p $(@D); rm -f $@; ar rcs $@ $^
-$(BASE_LIB): $(call object,$(BASE_C))
-	$(archive)
-$(IO_LIB): $(call object,$(IO_C))
-	$(archive)
+define common_rule
+$(call common_lib,$(1)): $(call object,$(wildcard common/$(1)/*.c))
+	$$(archive)
+endef
+$(foreach c,$(COMMON),$(eval $(call common_rule,$(c))))
 $(PROTO_LIB): $(PROTOS:proto/%.proto=$(B)/obj/gen/proto/%.o) $(call object,$(PROTO_C))
 	$(archive)
 define service_rules
 $(call core_lib,$(1)): $(call object,$(call core_of,$(1)))
 	$$(archive)
-$(B)/bin/twinspan-$(1): $(call object,$(call shell_of,$(1))) $(call core_lib,$(1)) $(IO_LIB) $(PROTO_LIB) $(BASE_LIB)
+$(B)/bin/twinspan-$(1): $(call object,$(call shell_of,$(1))) $(call core_lib,$(1)) $(SHELL_LIBS)
 	@mkdir -p $$(@D)
 	$$(call say,LD)
 	$(Q)$(CC) $(LDFLAGS) -o $$@ $$^ $$(LIBS_$(1))
 endef
 $(foreach s,$(SERVICES),$(eval $(call service_rules,$(s))))
-$(B)/bin/twinspan: $(call object,$(wildcard services/ctl/*.c)) $(PROTO_LIB) $(IO_LIB) $(BASE_LIB)
+$(B)/bin/twinspan: $(call object,$(wildcard services/ctl/*.c)) $(SHELL_LIBS)
 	@mkdir -p $(@D)
 	$(call say,LD)
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LIBS_ctl)
 
-# A core links without clock, sockets, files, randomness and logging, and includes no shell, no generated protobuf, no neighbour.
+# A core links without clock, sockets, files, randomness and logging; a folder includes what deploy/tree.rules allows, no more.
 check-cores: $(CORE_LIBS) $(BASE_LIB)
 	@deploy/check-cores $(B) $(SERVICES)
+	@deploy/tree check
+tree: # the folders, their sizes and what each may include
+	@deploy/tree
 
 # ---- tests ----
-# tests/unit/<part>_<what>_test.c, tests/sim/<part>_<what>_sim.c and tests/fuzz/<part>_<what>_fuzz.c, where <part> is base, io, proto or a service:
-# they are linked with that part's library (a service: its core) and what it stands on.
+# tests/unit/<part>_<what>_test.c, tests/sim/<part>_<what>_sim.c and tests/fuzz/<part>_<what>_fuzz.c, where <part> is a part of common/, proto or
+# a service: they are linked with that part's library (a service: its core) and what it stands on.
 CTL_OBJECTS = $(filter-out %/main.o,$(call object,$(wildcard services/ctl/*.c)))
 part_of = $(firstword $(subst _, ,$(notdir $(1))))
-part_libs = $(if $(filter base,$(1)),,$(if $(filter io,$(1)),$(IO_LIB) $(PROTO_LIB),$(if $(filter proto,$(1)),$(PROTO_LIB),$(if $(filter ctl,$(1)),$(CTL_OBJECTS) $(PROTO_LIB),$(call core_lib,$(1))))))
-part_system_libs = $(if $(filter base,$(1)),,$(if $(filter io proto,$(1)),$(IO_LIBS),$(if $(filter resource,$(1)),$(call libs,libprotobuf-c jansson libcrypto),$(if $(filter ctl,$(1)),$(LIBS_ctl),$(CORE_LIBS_$(1))))))
+PART_base =
+PART_proto = $(PROTO_LIB)
+PART_bus = $(SHELL_LIBS)
+PART_kernel = $(SHELL_LIBS)
+PART_io = $(SHELL_LIBS)
+PART_ctl = $(CTL_OBJECTS) $(SHELL_LIBS)
+PART_resource = $(call core_lib,resource) $(PROTO_LIB)
+part_libs = $(if $(filter undefined,$(origin PART_$(1))),$(call core_lib,$(1)),$(PART_$(1)))
+PART_LIBS_base =
+PART_LIBS_proto = $(IO_LIBS)
+PART_LIBS_bus = $(IO_LIBS)
+PART_LIBS_kernel = $(IO_LIBS)
+PART_LIBS_io = $(IO_LIBS)
+PART_LIBS_ctl = $(LIBS_ctl)
+PART_LIBS_resource = $(call libs,libprotobuf-c jansson libcrypto)
+part_system_libs = $(if $(filter undefined,$(origin PART_LIBS_$(1))),$(CORE_LIBS_$(1)),$(PART_LIBS_$(1)))
 UNIT_C = $(wildcard tests/unit/*_test.c)
 SIM_C = $(wildcard tests/sim/*_sim.c)
 FUZZ_C = $(wildcard tests/fuzz/*_fuzz.c)
@@ -114,7 +134,7 @@ UNIT = $(UNIT_C:tests/unit/%.c=$(B)/test/unit/%)
 SIM = $(SIM_C:tests/sim/%.c=$(B)/test/sim/%)
 FUZZ = $(FUZZ_C:tests/fuzz/%.c=$(B)/test/fuzz/%)
 define test_rule
-$(B)/test/$(2)/$(basename $(notdir $(1))): $(B)/obj/$(basename $(1)).o $(call part_libs,$(call part_of,$(1))) $(if $(filter resource proto,$(call part_of,$(1))),$(PROTO_LIB)) $(BASE_LIB)
+$(B)/test/$(2)/$(basename $(notdir $(1))): $(B)/obj/$(basename $(1)).o $(call part_libs,$(call part_of,$(1))) $(BASE_LIB)
 	@mkdir -p $$(@D)
 	$$(call say,LD)
 	$(Q)$(3) $(LDFLAGS) -o $$@ $$^ $(call part_system_libs,$(call part_of,$(1))) $(4)
@@ -134,7 +154,7 @@ TOOL_C = $(wildcard tests/tools/*.c)
 TOOLS = $(TOOL_C:tests/tools/%.c=$(B)/test/tools/%)
 define tool_rule
 ifneq ($(filter $(SERVICES),$(call part_of,$(1))),)
-$(B)/test/tools/$(basename $(notdir $(1))): $(B)/obj/$(basename $(1)).o $(filter-out %/main.o,$(call object,$(call shell_of,$(call part_of,$(1))))) $(call core_lib,$(call part_of,$(1))) $(IO_LIB) $(PROTO_LIB) $(BASE_LIB)
+$(B)/test/tools/$(basename $(notdir $(1))): $(B)/obj/$(basename $(1)).o $(filter-out %/main.o,$(call object,$(call shell_of,$(call part_of,$(1))))) $(call core_lib,$(call part_of,$(1))) $(SHELL_LIBS)
 	@mkdir -p $$(@D)
 	$$(call say,LD)
 	$(Q)$(CC) $(LDFLAGS) -o $$@ $$^ $$(LIBS_$(call part_of,$(1)))

@@ -1,11 +1,11 @@
 // See field.h. The layout is protobuf-c's: a field at `offset`, its presence or its count at `quantifier_offset`.
-#include "field.h"
+#include "proto/field.h"
 
 #include <ctype.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "../common/base/alloc.h"
+#include "common/base/alloc.h"
 
 char *field_json_name(const char *name, char out[static FIELD_NAME])
 {

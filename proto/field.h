@@ -3,7 +3,7 @@
 #ifndef TWINSPAN_PROTO_FIELD_H
 #define TWINSPAN_PROTO_FIELD_H
 
-#include "resource_rules.h"
+#include "proto/resource_rules.h"
 #include <protobuf-c/protobuf-c.h>
 
 enum { FIELD_NAME = 64 };

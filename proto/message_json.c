@@ -1,13 +1,13 @@
 // See message_json.h.
-#include "message_json.h"
+#include "proto/message_json.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "../common/base/alloc.h"
-#include "field.h"
+#include "common/base/alloc.h"
+#include "proto/field.h"
 
 // ---- JSON to message ----
 struct parse {

@@ -4,8 +4,8 @@
 #ifndef TWINSPAN_PROTO_MESSAGE_JSON_H
 #define TWINSPAN_PROTO_MESSAGE_JSON_H
 
-#include "problem.h"
-#include "record.h"
+#include "proto/problem.h"
+#include "proto/record.h"
 #include <jansson.h>
 
 // NULL and a problem (400, type "unknown-field", "wrong-type", "not-an-object") when it can't. `cleared` (fields given as null

@@ -1,12 +1,12 @@
 // See openapi.h. A schema per kind for what is shown, one for what creates it and one for what updates it; the paths are those
 // of services/resource/http_api.c.
-#include "openapi.h"
+#include "proto/openapi.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "field.h"
+#include "proto/field.h"
 
 // ---- schemas ----
 enum purpose { SHOWN, CREATING, UPDATING };

@@ -1,5 +1,5 @@
 // See problem.h.
-#include "problem.h"
+#include "proto/problem.h"
 
 #include <stdarg.h>
 #include <stdio.h>

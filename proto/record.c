@@ -1,12 +1,12 @@
 // See record.h: paths over the fields of field.h.
-#include "record.h"
+#include "proto/record.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "../common/base/alloc.h"
-#include "field.h"
+#include "common/base/alloc.h"
+#include "proto/field.h"
 
 static ProtobufCMessage *message_of(const struct record *record)
 {

@@ -5,8 +5,8 @@
 #ifndef TWINSPAN_PROTO_RECORD_H
 #define TWINSPAN_PROTO_RECORD_H
 
-#include "../common/base/bytes.h"
-#include "resource_rules.h"
+#include "common/base/bytes.h"
+#include "proto/resource_rules.h"
 
 struct record;
 

@@ -1,6 +1,6 @@
 // The rules of every field (product definition: "Resources"). A field that resource.proto has and this table does not, or the
 // other way round, fails tests/unit/proto_rules_test.c.
-#include "resource_rules.h"
+#include "proto/resource_rules.h"
 
 #include <string.h>
 

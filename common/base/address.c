@@ -1,5 +1,5 @@
 // Addresses and prefixes (address.h). Text forms are those of inet_pton and inet_ntop (RFC 4291 §2.2, RFC 5952 for writing).
-#include "address.h"
+#include "common/base/address.h"
 
 #include <arpa/inet.h>
 #include <stdio.h>

@@ -2,7 +2,7 @@
 #ifndef TWINSPAN_BASE_ADDRESS_H
 #define TWINSPAN_BASE_ADDRESS_H
 
-#include "bytes.h"
+#include "common/base/bytes.h"
 
 struct address {
 	uint8_t length; // 4, 16, or 0: none

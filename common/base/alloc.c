@@ -1,5 +1,5 @@
 // See alloc.h.
-#include "alloc.h"
+#include "common/base/alloc.h"
 
 #include <stdarg.h>
 #include <stdint.h>
@@ -7,10 +7,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/base/invariant.h"
+
 static void *there(void *memory)
 {
 	if (!memory) {
-		abort();
+		invariant_violated("there is memory", __FILE__, __LINE__);
 	}
 	return memory;
 }
@@ -30,7 +32,7 @@ void *reallocate(void *memory, size_t count, size_t size)
 {
 	size_t total;
 	if (__builtin_mul_overflow(count, size, &total)) {
-		abort();
+		invariant_violated("count times size fits", __FILE__, __LINE__);
 	}
 	return there(realloc(memory, total ? total : 1));
 }
@@ -46,9 +48,7 @@ char *format_text(const char *format, ...)
 	va_start(arguments, format);
 	int length = vsnprintf(NULL, 0, format, arguments);
 	va_end(arguments);
-	if (length < 0) {
-		abort();
-	}
+	invariant(length >= 0);
 	char *text = allocate((size_t)length + 1);
 	va_start(arguments, format);
 	vsnprintf(text, (size_t)length + 1, format, arguments);

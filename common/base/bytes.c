@@ -1,6 +1,6 @@
 // The bounded reader and writer (bytes.h). Every bound is tested here and nowhere else: a step asks for its octets by `take` or
 // `write_space`, and what these refuse never happens.
-#include "bytes.h"
+#include "common/base/bytes.h"
 
 #include <string.h>
 

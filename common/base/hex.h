@@ -2,7 +2,7 @@
 #ifndef TWINSPAN_BASE_HEX_H
 #define TWINSPAN_BASE_HEX_H
 
-#include "bytes.h"
+#include "common/base/bytes.h"
 
 // `out` holds 2 × length + 1 characters.
 char *hex_format(struct bytes octets, char *out);

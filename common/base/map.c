@@ -1,12 +1,12 @@
 // The hash map of map.h: entries in an array in the order they came, and an open-addressed index of their positions. A removed
 // entry stays as a tombstone, in both, until an insertion finds the array full or mostly dead and rebuilds: so a removal never
 // moves what an iteration is about to visit, and the cost of every call is constant on average.
-#include "map.h"
+#include "common/base/map.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-#include "alloc.h"
+#include "common/base/alloc.h"
 
 enum { SMALLEST = 8 };
 

@@ -3,7 +3,7 @@
 #ifndef TWINSPAN_BASE_MAP_H
 #define TWINSPAN_BASE_MAP_H
 
-#include "bytes.h"
+#include "common/base/bytes.h"
 
 struct map;
 

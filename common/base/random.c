@@ -1,11 +1,11 @@
 // The deterministic generator of random.h: ChaCha20 blocks (RFC 8439 §2.3) with counter and nonce zero, whose first half is the
 // next key
 // ("fast key erasure") and whose second half is given out.
-#include "random.h"
+#include "common/base/random.h"
 
 #include <string.h>
 
-#include "secret.h"
+#include "common/base/secret.h"
 
 static uint32_t load(const uint8_t *at)
 {

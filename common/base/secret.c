@@ -1,5 +1,5 @@
 // See secret.h.
-#include "secret.h"
+#include "common/base/secret.h"
 
 #include <string.h>
 

@@ -2,7 +2,7 @@
 #ifndef TWINSPAN_BASE_SECRET_H
 #define TWINSPAN_BASE_SECRET_H
 
-#include "bytes.h"
+#include "common/base/bytes.h"
 
 enum { SECRET_CAPACITY = 128 };
 

@@ -1,5 +1,5 @@
 // See config.h.
-#include "config.h"
+#include "common/io/config.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -8,9 +8,9 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "../base/map.h"
-#include "../base/secret.h"
-#include "log.h"
+#include "common/base/map.h"
+#include "common/base/secret.h"
+#include "common/io/log.h"
 
 extern char **environ;
 

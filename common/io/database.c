@@ -1,15 +1,15 @@
 // PostgreSQL for a service that keeps turning when it is away (database.h). Connecting is a conversation on the loop; a
 // statement is waited for, but never longer than the timeout: a server that does not answer in that time counts as gone, and
 // the connection is made anew.
-#include "database.h"
+#include "common/io/database.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-#include "../base/alloc.h"
-#include "config.h"
-#include "database_statement.h"
-#include "log.h"
+#include "common/base/alloc.h"
+#include "common/io/config.h"
+#include "common/io/database_statement.h"
+#include "common/io/log.h"
 
 enum {
 	CONNECT_MS = 3000,

@@ -3,8 +3,8 @@
 #ifndef TWINSPAN_IO_DATABASE_H
 #define TWINSPAN_IO_DATABASE_H
 
-#include "health.h"
-#include "loop.h"
+#include "common/io/health.h"
+#include "common/io/loop.h"
 #include <libpq-fe.h>
 
 struct database;

@@ -3,9 +3,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "../base/alloc.h"
-#include "database_statement.h"
-#include "log.h"
+#include "common/base/alloc.h"
+#include "common/io/database_statement.h"
+#include "common/io/log.h"
 
 static bool run(struct database *database, const char *sql)
 {

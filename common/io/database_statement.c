@@ -1,5 +1,5 @@
 // One statement at a time: sent, and waited for with a clock running.
-#include "database_statement.h"
+#include "common/io/database_statement.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -7,8 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "../base/alloc.h"
-#include "log.h"
+#include "common/base/alloc.h"
+#include "common/io/log.h"
 
 // The server ends a statement that takes too long; only one that does not answer at all is given up by us, a little later.
 enum { GRACE_MS = 500 };

@@ -2,9 +2,9 @@
 #ifndef TWINSPAN_IO_DATABASE_STATEMENT_H
 #define TWINSPAN_IO_DATABASE_STATEMENT_H
 
-#include "../base/map.h"
-#include "../base/secret.h"
-#include "database.h"
+#include "common/base/map.h"
+#include "common/base/secret.h"
+#include "common/io/database.h"
 
 struct database {
 	struct loop *loop;

@@ -1,11 +1,11 @@
 // See entropy.h.
-#include "entropy.h"
+#include "common/io/entropy.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <sys/random.h>
 
-#include "../base/secret.h"
+#include "common/base/secret.h"
 
 void entropy_fill(void *out, size_t length)
 {

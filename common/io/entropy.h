@@ -3,7 +3,7 @@
 #define TWINSPAN_IO_ENTROPY_H
 
 #include <stdint.h>
-#include "../base/random.h"
+#include "common/base/random.h"
 
 void entropy_fill(void *out, size_t length); // aborts when the kernel has none
 void entropy_seed(struct random *random);

@@ -1,8 +1,8 @@
 // See handover.h. Requests are answered in the order they were sent, so that an answer needs no number.
-#include "handover.h"
+#include "common/io/handover.h"
 
-#include "../base/alloc.h"
-#include "log.h"
+#include "common/base/alloc.h"
+#include "common/io/log.h"
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>

@@ -4,7 +4,7 @@
 #ifndef TWINSPAN_IO_HANDOVER_H
 #define TWINSPAN_IO_HANDOVER_H
 
-#include "loop.h"
+#include "common/io/loop.h"
 
 struct handover;
 // `fd` is close-on-exec and the caller's from now on, or -1 and `error` says why.

@@ -5,12 +5,12 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "../base/alloc.h"
-#include "../base/map.h"
-#include "config.h"
-#include "health.h"
-#include "http.h"
-#include "metric.h"
+#include "common/base/alloc.h"
+#include "common/base/map.h"
+#include "common/io/config.h"
+#include "common/io/health.h"
+#include "common/io/http.h"
+#include "common/io/metric.h"
 
 struct gatherer {
 	loop_fn *gather;

@@ -3,7 +3,7 @@
 #ifndef TWINSPAN_IO_HEALTH_H
 #define TWINSPAN_IO_HEALTH_H
 
-#include "loop.h"
+#include "common/io/loop.h"
 
 struct health;
 

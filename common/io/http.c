@@ -3,7 +3,7 @@
 // suspended until http_respond. A request must be whole within `timeout_seconds` of the connection's start or of the response
 // before it, whatever trickles in (slow requests otherwise hold their connection for ever); a response that is not read is
 // dropped after as long without progress.
-#include "http.h"
+#include "common/io/http.h"
 
 #include <errno.h>
 #include <microhttpd.h>
@@ -11,8 +11,8 @@
 #include <string.h>
 #include <sys/socket.h>
 
-#include "../base/alloc.h"
-#include "health.h"
+#include "common/base/alloc.h"
+#include "common/io/health.h"
 
 enum { EXCESS = 1 << 20 }; // octets of a body that are read beyond the limit, so that the client gets to its answer
 

@@ -4,8 +4,8 @@
 #ifndef TWINSPAN_IO_HTTP_H
 #define TWINSPAN_IO_HTTP_H
 
-#include "../base/bytes.h"
-#include "loop.h"
+#include "common/base/bytes.h"
+#include "common/io/loop.h"
 
 struct http_server;
 struct http_limits {

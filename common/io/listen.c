@@ -8,7 +8,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include "health.h"
+#include "common/io/health.h"
 
 enum { BACKLOG = 128 };
 

@@ -1,5 +1,5 @@
 // The log of log.h. One write(2) per line, so that lines of several processes on one pipe do not mix.
-#include "log.h"
+#include "common/io/log.h"
 
 #include <stdarg.h>
 #include <stdbool.h>
@@ -9,9 +9,9 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "../base/alloc.h"
-#include "../base/map.h"
-#include "config.h"
+#include "common/base/alloc.h"
+#include "common/base/map.h"
+#include "common/io/config.h"
 
 enum {
 	LINE = 2048,    // a longer line is cut

@@ -2,7 +2,7 @@
 // descriptor in it, so that a service with a thousand connections does not pay for each of them at each turn. Deadlines are a
 // binary heap in front of one timerfd (microseconds, where zloop's own timers have milliseconds). SIGTERM and SIGINT come
 // through a signalfd: nothing is lost between looking at a flag and going to sleep.
-#include "loop.h"
+#include "common/io/loop.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -12,8 +12,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "../base/alloc.h"
-#include "log.h"
+#include "common/base/alloc.h"
+#include "common/io/log.h"
 
 enum { EVENTS = 64 };
 

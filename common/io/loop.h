@@ -3,7 +3,7 @@
 #define TWINSPAN_IO_LOOP_H
 
 #include <czmq.h>
-#include "../base/instant.h"
+#include "common/base/instant.h"
 
 struct loop;
 typedef void loop_fn(void *context);

@@ -1,14 +1,14 @@
 // The metrics of a process (health.h): families by name, their members by labels, in the order they were first asked for.
-#include "metric.h"
+#include "common/io/metric.h"
 
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "../base/alloc.h"
-#include "../base/map.h"
-#include "health.h"
+#include "common/base/alloc.h"
+#include "common/base/map.h"
+#include "common/io/health.h"
 
 struct metric {
 	enum metric_kind kind;

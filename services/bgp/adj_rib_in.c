@@ -1,8 +1,8 @@
 // Adj-RIB-In (RFC 4271 §3.2): the routes of one session that are accepted. What is refused (own AS in the path, a foreign next
 // hop, no unicast destination, beyond the limit) is not kept, and a refused update of a route withdraws it.
-#include "speaker.h"
+#include "services/bgp/speaker.h"
 
-#include "../../common/base/alloc.h"
+#include "common/base/alloc.h"
 
 // Destinations that no customer's network has: "this network", loopback, link-local (the tunnels' own addresses), multicast and
 // above.

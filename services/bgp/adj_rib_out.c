@@ -5,14 +5,14 @@
 //
 // Left out: MinRouteAdvertisementIntervalTimer (§9.2.1.1): what changes is said at once; route selection and filtering are the
 // route service's.
-#include "speaker.h"
+#include "services/bgp/speaker.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-#include "../../common/base/alloc.h"
-#include "as_path.h"
-#include "path_attribute.h"
+#include "common/base/alloc.h"
+#include "services/bgp/as_path.h"
+#include "services/bgp/path_attribute.h"
 
 enum { QUEUED_LIMIT = 1 << 16 }; // octets on their way to the kernel
 

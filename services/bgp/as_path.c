@@ -1,5 +1,5 @@
 // See as_path.h.
-#include "as_path.h"
+#include "services/bgp/as_path.h"
 
 enum { SEGMENT_LIMIT = 255 };
 

@@ -3,7 +3,7 @@
 #ifndef TWINSPAN_BGP_AS_PATH_H
 #define TWINSPAN_BGP_AS_PATH_H
 
-#include "bgp.h"
+#include "services/bgp/bgp.h"
 
 enum { AS_SET = 1, AS_SEQUENCE = 2 };
 enum { AS_TRANS = 23456 }; // RFC 6793 §9

@@ -1,12 +1,12 @@
 // See attribute_set.h.
-#include "attribute_set.h"
+#include "services/bgp/attribute_set.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-#include "../../common/base/alloc.h"
-#include "../../common/base/map.h"
-#include "as_path.h"
+#include "common/base/alloc.h"
+#include "common/base/map.h"
+#include "services/bgp/as_path.h"
 
 enum { SMALLEST = 64 };
 

@@ -3,7 +3,7 @@
 #ifndef TWINSPAN_BGP_ATTRIBUTE_SET_H
 #define TWINSPAN_BGP_ATTRIBUTE_SET_H
 
-#include "bgp.h"
+#include "services/bgp/bgp.h"
 
 // What is decoded, before it is interned. The runs are somebody else's memory.
 struct attribute_draft {

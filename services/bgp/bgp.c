@@ -1,13 +1,13 @@
 // The door of the core: events to sessions, the list of actions, and the heap of deadlines.
-#include "speaker.h"
+#include "services/bgp/speaker.h"
 
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "../../common/base/alloc.h"
-#include "as_path.h"
+#include "common/base/alloc.h"
+#include "services/bgp/as_path.h"
 
 // ---- actions ----
 enum { KEPT_LIMIT = 1 << 16 };

@@ -7,8 +7,8 @@
 #ifndef TWINSPAN_BGP_H
 #define TWINSPAN_BGP_H
 
-#include "../../common/base/address.h"
-#include "../../common/base/instant.h"
+#include "common/base/address.h"
+#include "common/base/instant.h"
 
 struct bgp;
 struct bgp_session;

@@ -13,7 +13,7 @@
 #include "common/io/log.h"
 #include "proto/resource.pb-c.h"
 #include "proto/tables.pb-c.h"
-#include "shell.h"
+#include "services/bgp/shell.h"
 
 enum { DEFAULT_HOLD_TIME = 30, DEFAULT_KEEPALIVE = 10 };
 

@@ -6,7 +6,7 @@
 //   HoldTimer          30 s until the OPEN is answered (§8.2.2 suggests four minutes: too long for somebody who waits for a
 //   tunnel), then negotiated KeepaliveTimer     the configured one, at most a third of the hold time SendHoldTimer      RFC
 //   9687: the larger of 8 min and twice the hold time
-#include "speaker.h"
+#include "services/bgp/speaker.h"
 
 #include <stdio.h>
 #include <string.h>

@@ -1,5 +1,5 @@
 // See error.h. Names are IANA's ("BGP Error Codes").
-#include "error.h"
+#include "services/bgp/error.h"
 
 #include <stdio.h>
 #include <string.h>

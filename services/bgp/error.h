@@ -2,7 +2,7 @@
 #ifndef TWINSPAN_BGP_ERROR_H
 #define TWINSPAN_BGP_ERROR_H
 
-#include "bgp.h"
+#include "services/bgp/bgp.h"
 
 enum bgp_error_code {
 	ERROR_NONE,

@@ -1,5 +1,5 @@
 // See fsm.h. tests/unit/data/bgp_fsm.txt is this table printed, and reviewed against RFC 4271 §8.2.2.
-#include "fsm.h"
+#include "services/bgp/fsm.h"
 
 const struct fsm_transition fsm_table[BGP_STATE_COUNT][FSM_EVENT_COUNT] =
     {

@@ -6,7 +6,7 @@
 #ifndef TWINSPAN_BGP_FSM_H
 #define TWINSPAN_BGP_FSM_H
 
-#include "bgp.h"
+#include "services/bgp/bgp.h"
 
 enum fsm_event {
 	FSM_AUTOMATIC_START,             // 3

@@ -8,7 +8,8 @@
 #include "common/io/entropy.h"
 #include "common/io/handover.h"
 #include "common/io/log.h"
-#include "shell.h"
+#include "common/io/process.h"
+#include "services/bgp/shell.h"
 
 #define LATE MILLISECONDS(200)
 
@@ -91,7 +92,7 @@ int main(void)
 	const char *node = config_text("TWINSPAN_NODE", NULL);
 	const char *sockets_path = config_text("TWINSPAN_SOCKETS", NULL);
 	int64_t maximum_prefixes = config_number("TWINSPAN_BGP_MAXIMUM_PREFIXES", 300, 0, UINT32_MAX);
-	log_init("bgp", node);
+	process_begin("bgp", node);
 
 	struct service service = {.loop = loop_new()};
 	service.health = health_new(service.loop);

@@ -1,5 +1,5 @@
 // See message.h.
-#include "message.h"
+#include "services/bgp/message.h"
 
 #include <string.h>
 

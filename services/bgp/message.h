@@ -2,7 +2,7 @@
 #ifndef TWINSPAN_BGP_MESSAGE_H
 #define TWINSPAN_BGP_MESSAGE_H
 
-#include "error.h"
+#include "services/bgp/error.h"
 
 enum { MESSAGE_HEADER = 19, MESSAGE_LIMIT = 4096 };
 enum message_type { MESSAGE_OPEN = 1, MESSAGE_UPDATE, MESSAGE_NOTIFICATION, MESSAGE_KEEPALIVE, MESSAGE_ROUTE_REFRESH };

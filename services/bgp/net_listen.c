@@ -11,7 +11,7 @@
 #include "common/base/map.h"
 #include "common/io/handover.h"
 #include "common/io/log.h"
-#include "shell.h"
+#include "services/bgp/shell.h"
 
 #define RETRY_LISTEN MILLISECONDS(200)
 

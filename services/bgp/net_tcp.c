@@ -15,7 +15,7 @@
 #include "common/base/map.h"
 #include "common/io/handover.h"
 #include "common/io/log.h"
-#include "shell.h"
+#include "services/bgp/shell.h"
 
 enum { BGP_PORT = 179, READ_SIZE = 1 << 16, READS_AT_ONCE = 8, USER_TIMEOUT_MS = 30000 };
 #define LINGER SECONDS(1)

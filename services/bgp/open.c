@@ -1,7 +1,7 @@
 // See open.h. Left out: capabilities other than multiprotocol, route refresh and four-octet AS are read over.
-#include "open.h"
+#include "services/bgp/open.h"
 
-#include "as_path.h"
+#include "services/bgp/as_path.h"
 
 enum { VERSION = 4, PARAMETER_CAPABILITIES = 2, PARAMETER_EXTENDED = 255 };
 enum { CAPABILITY_MULTIPROTOCOL = 1, CAPABILITY_ROUTE_REFRESH = 2, CAPABILITY_FOUR_OCTET_AS = 65 };

@@ -2,7 +2,7 @@
 #ifndef TWINSPAN_BGP_OPEN_H
 #define TWINSPAN_BGP_OPEN_H
 
-#include "message.h"
+#include "services/bgp/message.h"
 
 struct open_message {
 	uint32_t as; // the four-octet capability's, where there is one

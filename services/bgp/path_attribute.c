@@ -1,11 +1,11 @@
 // Path attributes: a descriptor for each says its flags (RFC 4271 §4.3), its length, how it is read and what a malformed one
 // does (RFC 7606 §7). The generic rules are RFC 7606 §3 (flags, duplicates, missing ones), §4 (lengths) and §5 (where the NLRI
 // are).
-#include "path_attribute.h"
+#include "services/bgp/path_attribute.h"
 
 #include <string.h>
 
-#include "as_path.h"
+#include "services/bgp/as_path.h"
 
 enum {
 	SUBCODE_UNRECOGNIZED = 2,

@@ -2,7 +2,7 @@
 #ifndef TWINSPAN_BGP_PATH_ATTRIBUTE_H
 #define TWINSPAN_BGP_PATH_ATTRIBUTE_H
 
-#include "update.h"
+#include "services/bgp/update.h"
 
 enum attribute_flag { FLAG_OPTIONAL = 0x80, FLAG_TRANSITIVE = 0x40, FLAG_PARTIAL = 0x20, FLAG_EXTENDED_LENGTH = 0x10 };
 enum attribute_type {

@@ -1,10 +1,10 @@
 // See prefix_table.h.
-#include "prefix_table.h"
+#include "services/bgp/prefix_table.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-#include "../../common/base/alloc.h"
+#include "common/base/alloc.h"
 
 enum { SMALLEST = 16 };
 

@@ -4,7 +4,7 @@
 #ifndef TWINSPAN_BGP_PREFIX_TABLE_H
 #define TWINSPAN_BGP_PREFIX_TABLE_H
 
-#include "bgp.h"
+#include "services/bgp/bgp.h"
 
 enum { PREFIX_SLOT_EMPTY = 0xff };
 

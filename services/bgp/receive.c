@@ -1,5 +1,5 @@
 // The octets of a connection to messages (RFC 4271 §4.1, §6.1), and each message to its event of the state machine.
-#include "speaker.h"
+#include "services/bgp/speaker.h"
 
 #include <stdio.h>
 #include <string.h>

@@ -3,13 +3,13 @@
 //
 // A session runs while its tunnel is UP and its adminState is UP. When either ends, or the tunnel's generation changes,
 // everything learned over it is withdrawn in the same step: there is no graceful restart (RFC 4724).
-#include "speaker.h"
+#include "services/bgp/speaker.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "../../common/base/alloc.h"
+#include "common/base/alloc.h"
 
 #define IDLE_HOLD SECONDS(1)
 enum { IDLE_HOLD_DOUBLINGS = 2 };

@@ -2,8 +2,8 @@
 #ifndef TWINSPAN_BGP_SHELL_H
 #define TWINSPAN_BGP_SHELL_H
 
-#include "bgp.h"
-#include "common/io/bus.h"
+#include "services/bgp/bgp.h"
+#include "common/bus/bus.h"
 #include "common/io/health.h"
 #include "common/io/loop.h"
 

@@ -2,12 +2,12 @@
 #ifndef TWINSPAN_BGP_SPEAKER_H
 #define TWINSPAN_BGP_SPEAKER_H
 
-#include "../../common/base/map.h"
-#include "../../common/base/random.h"
-#include "fsm.h"
-#include "open.h"
-#include "prefix_table.h"
-#include "update.h"
+#include "common/base/map.h"
+#include "common/base/random.h"
+#include "services/bgp/fsm.h"
+#include "services/bgp/open.h"
+#include "services/bgp/prefix_table.h"
+#include "services/bgp/update.h"
 
 enum { OUTGOING, INCOMING, SIDES };
 

@@ -1,9 +1,9 @@
 // See update.h. The message's own structure is here; the attributes are in path_attribute.c.
 // Left out: families other than IPv4 unicast (RFC 4760 §7 would also allow to ignore what comes of them: that is done),
 // ADD-PATH.
-#include "update.h"
+#include "services/bgp/update.h"
 
-#include "path_attribute.h"
+#include "services/bgp/path_attribute.h"
 
 bool prefix_read(struct reader *r, struct bgp_prefix *out)
 {

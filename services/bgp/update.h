@@ -3,8 +3,8 @@
 #ifndef TWINSPAN_BGP_UPDATE_H
 #define TWINSPAN_BGP_UPDATE_H
 
-#include "attribute_set.h"
-#include "message.h"
+#include "services/bgp/attribute_set.h"
+#include "services/bgp/message.h"
 
 // What of the session an UPDATE depends on.
 struct update_context {

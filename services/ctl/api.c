@@ -1,13 +1,13 @@
 // See api.h. HTTP by libcurl; a Unix socket when TWINSPAN_API says "unix:/path".
-#include "api.h"
+#include "services/ctl/api.h"
 
 #include <curl/curl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "../../common/base/alloc.h"
-#include "../../common/base/secret.h"
+#include "common/base/alloc.h"
+#include "common/base/secret.h"
 
 enum { TOKEN_MAX = 512, ANSWER_MAX = 64 << 20, TIMEOUT_SECONDS = 30 };
 

@@ -1,13 +1,13 @@
 // See arguments.h. The flags are not listed here: they are the fields of resource.proto that the rules let a user give.
-#include "arguments.h"
+#include "services/ctl/arguments.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "../../common/base/alloc.h"
-#include "../../common/base/secret.h"
-#include "../../proto/message_json.h"
+#include "common/base/alloc.h"
+#include "common/base/secret.h"
+#include "proto/message_json.h"
 
 enum { WAIT_DEFAULT_SECONDS = 60, FLAG_TEXT = 96, SECRET_FILE_MAX = 4096 };
 

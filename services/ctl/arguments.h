@@ -5,7 +5,7 @@
 #include <jansson.h>
 #include <stdbool.h>
 
-#include "../../proto/resource_rules.h"
+#include "proto/resource_rules.h"
 
 enum { FLAGS_MAX = 128, WORDS_MAX = 64 };
 

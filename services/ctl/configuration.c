@@ -8,9 +8,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "../../common/base/alloc.h"
-#include "../../common/base/secret.h"
-#include "verbs.h"
+#include "common/base/alloc.h"
+#include "common/base/secret.h"
+#include "services/ctl/verbs.h"
 
 #define KEY_MARK "@PRE_SHARED_KEY@"
 #define FILE_MARK "#### "

@@ -1,12 +1,12 @@
 // See help.h.
-#include "help.h"
+#include "services/ctl/help.h"
 
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
-#include "arguments.h"
-#include "verbs.h"
+#include "services/ctl/arguments.h"
+#include "services/ctl/verbs.h"
 
 enum { FLAG_TEXT = 96 };
 

@@ -2,7 +2,7 @@
 #ifndef TWINSPAN_CTL_HELP_H
 #define TWINSPAN_CTL_HELP_H
 
-#include "../../proto/resource_rules.h"
+#include "proto/resource_rules.h"
 
 void help_print(void);
 void help_print_kind(enum resource_kind kind);

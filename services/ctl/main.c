@@ -3,9 +3,9 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "../../common/io/bus_keys.h"
-#include "help.h"
-#include "verbs.h"
+#include "common/bus/keys.h"
+#include "services/ctl/help.h"
+#include "services/ctl/verbs.h"
 
 #define TWINSPAN_VERSION "0.1.0"
 

@@ -1,11 +1,11 @@
 // See names.h.
-#include "names.h"
+#include "services/ctl/names.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "../../common/base/alloc.h"
+#include "common/base/alloc.h"
 
 enum { ID_RANDOM_CHARACTERS = 10 };
 

@@ -2,8 +2,8 @@
 #ifndef TWINSPAN_CTL_NAMES_H
 #define TWINSPAN_CTL_NAMES_H
 
-#include "../../proto/resource_rules.h"
-#include "api.h"
+#include "proto/resource_rules.h"
+#include "services/ctl/api.h"
 
 // The id that `text` stands for: itself when it is one, or that of the only resource of the kind with this name. NULL, with a
 // message, when there is none or more than one. To be freed.

@@ -1,12 +1,12 @@
 // See print.h.
-#include "print.h"
+#include "services/ctl/print.h"
 
 #include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "../../common/base/alloc.h"
+#include "common/base/alloc.h"
 
 enum { COLUMNS_MAX = 12, GAP = 2 };
 

@@ -4,7 +4,7 @@
 
 #include <jansson.h>
 
-#include "../../proto/resource_rules.h"
+#include "proto/resource_rules.h"
 
 void print_json(const json_t *json);
 // A row per item with the columns that matter most for the kind.

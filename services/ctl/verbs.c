@@ -1,5 +1,5 @@
 // The verbs that every kind has, and the few that belong to one.
-#include "verbs.h"
+#include "services/ctl/verbs.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -7,10 +7,10 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "../../common/base/alloc.h"
-#include "help.h"
-#include "names.h"
-#include "print.h"
+#include "common/base/alloc.h"
+#include "services/ctl/help.h"
+#include "services/ctl/names.h"
+#include "services/ctl/print.h"
 
 struct call {
 	struct api *api;

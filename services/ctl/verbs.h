@@ -2,8 +2,8 @@
 #ifndef TWINSPAN_CTL_VERBS_H
 #define TWINSPAN_CTL_VERBS_H
 
-#include "api.h"
-#include "arguments.h"
+#include "services/ctl/api.h"
+#include "services/ctl/arguments.h"
 
 // The exit status of the process.
 int verb_run(struct api *api, enum resource_kind kind, struct arguments *arguments);

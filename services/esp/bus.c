@@ -4,16 +4,16 @@
 // An SA row counts as applied when its change is published to the workers (the core's tables are read under RCU), which is
 // before this file's callback returns; what was replaced the core frees after the workers' grace period, so nobody waits for
 // it.
-#include "bus.h"
+#include "services/esp/bus.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "../../common/base/alloc.h"
-#include "../../common/base/map.h"
-#include "../../common/base/secret.h"
-#include "../../common/io/log.h"
+#include "common/base/alloc.h"
+#include "common/base/map.h"
+#include "common/base/secret.h"
+#include "common/io/log.h"
 #include "proto/resource.pb-c.h"
 #include "proto/tables.pb-c.h"
 

@@ -3,9 +3,9 @@
 #ifndef TWINSPAN_ESP_BUS_H
 #define TWINSPAN_ESP_BUS_H
 
-#include "../../common/io/bus.h"
-#include "esp.h"
-#include "net_kernel.h"
+#include "common/bus/bus.h"
+#include "services/esp/esp.h"
+#include "services/esp/net_kernel.h"
 
 struct esp_bus_parts {
 	struct loop *loop;

@@ -1,6 +1,6 @@
 // See checksum.h. The loop adds 32-bit words into 64-bit lanes, so that no carry is lost for any length below 2^32 words; the
 // sum is taken in the machine's byte order and turned once at the end (RFC 1071 §2, byte order independence).
-#include "checksum.h"
+#include "services/esp/checksum.h"
 
 typedef uint64_t lanes __attribute__((vector_size(64)));
 

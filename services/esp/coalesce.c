@@ -3,9 +3,9 @@
 // first, since the joined frame vouches for its parts.
 #include <string.h>
 
-#include "checksum.h"
-#include "octets.h"
-#include "worker.h"
+#include "services/esp/checksum.h"
+#include "services/esp/octets.h"
+#include "services/esp/worker.h"
 
 enum { NEEDS_CSUM = 1, GSO_TCPV4 = 1, GSO_TCPV6 = 4, GSO_UDP_L4 = 5, FRAME_LENGTH_MAX = 65535 };
 

@@ -1,5 +1,5 @@
 // The labels of the drop counters, from the list in counter.h.
-#include "esp.h"
+#include "services/esp/esp.h"
 
 const char *const esp_drop_labels[ESP_DROPS] = {
 #define X(name, label, help) label,

@@ -1,13 +1,13 @@
 // See crypto.h: suites, the life of ciphers, and the initialisation vectors.
-#include "crypto.h"
+#include "services/esp/crypto.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-#include "../../common/base/alloc.h"
-#include "../../common/base/secret.h"
-#include "crypto_cipher.h"
-#include "octets.h"
+#include "common/base/alloc.h"
+#include "common/base/secret.h"
+#include "services/esp/crypto_cipher.h"
+#include "services/esp/octets.h"
 
 bool suite_of(enum esp_encryption encryption, enum esp_integrity integrity, struct suite *out)
 {

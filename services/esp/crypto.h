@@ -3,7 +3,7 @@
 #ifndef TWINSPAN_ESP_CRYPTO_H
 #define TWINSPAN_ESP_CRYPTO_H
 
-#include "esp.h"
+#include "services/esp/esp.h"
 
 enum { ESP_HEADER = 8, CRYPTO_ICV_MAX = 32 };
 

@@ -6,8 +6,8 @@
 #include <openssl/evp.h>
 #include <string.h>
 
-#include "../../common/base/random.h"
-#include "crypto.h"
+#include "common/base/random.h"
+#include "services/esp/crypto.h"
 
 struct cipher_openssl {
 	EVP_CIPHER_CTX *cipher;

@@ -1,8 +1,8 @@
 // libipsec-mb: GCM by its direct calls, CBC with HMAC by its job queue, which works on many packets at a time.
 #include <string.h>
 
-#include "../../common/base/secret.h"
-#include "crypto_cipher.h"
+#include "common/base/secret.h"
+#include "services/esp/crypto_cipher.h"
 
 // The two HMAC states that depend on the key only (RFC 2104 §4). Keys are never longer than a block here.
 static void prepare_hmac(IMB_MGR *manager, struct cipher *cipher, struct bytes key)

@@ -4,8 +4,8 @@
 #include <openssl/params.h>
 #include <string.h>
 
-#include "../../common/base/secret.h"
-#include "crypto_cipher.h"
+#include "common/base/secret.h"
+#include "services/esp/crypto_cipher.h"
 
 void crypto_openssl_prepare(struct cipher *cipher, const struct esp_sa_keys *keys)
 {

@@ -1,8 +1,8 @@
 // From the network to vpn0: RFC 4303 §3.4. All packets of a batch are decrypted before the first is looked into, so that the
 // job queue of CBC has something to work on; windows and counters move after authentication only.
-#include "checksum.h"
-#include "octets.h"
-#include "worker.h"
+#include "services/esp/checksum.h"
+#include "services/esp/octets.h"
+#include "services/esp/worker.h"
 
 // Finds the SA and checks what can be checked before decryption. NULL when the packet was dropped.
 static struct sa *admit(struct esp_worker *worker, uint8_t *packet, size_t length, struct crypto_op *op)

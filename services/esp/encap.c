@@ -1,7 +1,7 @@
 // One frame from vpn0 into its tunnel. The TTL is not lowered here: the namespace's kernel forwarded the packet to vpn0 and did
 // (RFC 4301 §5.1.2.1).
-#include "octets.h"
-#include "worker.h"
+#include "services/esp/octets.h"
+#include "services/esp/worker.h"
 
 uint16_t tunnel_mss(const struct tunnel_config *config, const struct sa *sa, const struct inner *inner)
 {

@@ -13,10 +13,10 @@
 
 #include <sys/uio.h>
 
-#include "../../common/base/address.h"
-#include "../../common/base/instant.h"
-#include "counter.h"
-#include "limits.h"
+#include "common/base/address.h"
+#include "common/base/instant.h"
+#include "services/esp/counter.h"
+#include "services/esp/limits.h"
 
 enum {
 	ESP_VNET_HEADER = 10,       // octets of struct virtio_net_hdr in front of a packet of vpn0

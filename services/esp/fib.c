@@ -2,14 +2,14 @@
 // the slot, and perhaps a child. Prefixes are not pushed into children: the reader remembers the last value it passed. So a
 // change touches one node, at most 256 slots of it. What a removed prefix hid is found again in a hash table of all prefixes,
 // which only the writer uses.
-#include "fib.h"
+#include "services/esp/fib.h"
 
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <urcu-qsbr.h>
 
-#include "../../common/base/alloc.h"
+#include "common/base/alloc.h"
 
 struct fib_node;
 struct fib_children {

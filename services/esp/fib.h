@@ -3,7 +3,7 @@
 #ifndef TWINSPAN_ESP_FIB_H
 #define TWINSPAN_ESP_FIB_H
 
-#include "../../common/base/address.h"
+#include "common/base/address.h"
 
 struct fib;
 

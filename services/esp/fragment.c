@@ -1,8 +1,8 @@
 // Fragmentation before encryption, so that the peer can decrypt each packet as it comes.
 #include <string.h>
 
-#include "octets.h"
-#include "worker.h"
+#include "services/esp/octets.h"
+#include "services/esp/worker.h"
 
 enum { MORE_FRAGMENTS = 0x2000, OFFSET_MASK = 0x1fff };
 

@@ -3,9 +3,9 @@
 // the hop that is the limit.
 #include <string.h>
 
-#include "checksum.h"
-#include "octets.h"
-#include "worker.h"
+#include "services/esp/checksum.h"
+#include "services/esp/octets.h"
+#include "services/esp/worker.h"
 
 enum { ICMP_RATE = 1000, ICMP_QUOTE = 548 }; // a second and worker; RFC 1812 §4.3.2.3: the whole message fits 576
 

@@ -1,7 +1,7 @@
 // What a tunnel may send: from the prefixes that lead to its own connection, into attachments (or, where the border gateway
 // allows transit, to another connection); from its customer inside address to its cloud inside address and nowhere else.
-#include "octets.h"
-#include "worker.h"
+#include "services/esp/octets.h"
+#include "services/esp/worker.h"
 
 static bool leads_to(const struct esp_worker *worker, uint32_t target, uint32_t connection)
 {

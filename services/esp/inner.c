@@ -1,8 +1,8 @@
 // See inner.h.
-#include "inner.h"
+#include "services/esp/inner.h"
 
-#include "checksum.h"
-#include "octets.h"
+#include "services/esp/checksum.h"
+#include "services/esp/octets.h"
 
 static bool parse_ipv4(const uint8_t *packet, size_t available, struct inner *out)
 {

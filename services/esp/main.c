@@ -6,14 +6,15 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "../../common/base/alloc.h"
-#include "../../common/io/config.h"
-#include "../../common/io/entropy.h"
-#include "../../common/io/log.h"
-#include "bus.h"
-#include "net_handover.h"
-#include "net_sequences.h"
-#include "net_worker.h"
+#include "common/base/alloc.h"
+#include "common/io/config.h"
+#include "common/io/entropy.h"
+#include "common/io/log.h"
+#include "common/io/process.h"
+#include "services/esp/bus.h"
+#include "services/esp/net_handover.h"
+#include "services/esp/net_sequences.h"
+#include "services/esp/net_worker.h"
 
 struct service {
 	struct esp *esp;
@@ -96,7 +97,7 @@ static bool configure(struct esp_config *config)
 int main(void)
 {
 	const char *node = config_text("TWINSPAN_NODE", NULL);
-	log_init("esp", node);
+	process_begin("esp", node);
 	struct loop *loop = loop_new();
 	struct health *health = health_new(loop);
 	struct esp_config config;

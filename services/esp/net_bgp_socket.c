@@ -1,8 +1,8 @@
 // The TCP sockets of a border gateway that bgp gets (net_gateway.h). All send with TTL 255, so that a peer may ask for it (RFC
 // 5082), and in the traffic class of routing protocols (RFC 4594 §3.2: CS6); sockets accepted by the listener inherit both. The
 // limit on what comes in is bgp's to set.
-#include "../../common/io/namespace.h"
-#include "net_gateway.h"
+#include "common/kernel/namespace.h"
+#include "services/esp/net_gateway.h"
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>

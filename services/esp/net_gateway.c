@@ -4,14 +4,14 @@
 //
 // No packet but those it is asked to forward leaves by vpn0: no IPv6 address is made there (so no router solicitation, no
 // duplicate address detection, no MLD report), and IPv4 redirects are off. The default route points into the dataplane.
-#include "net_gateway.h"
+#include "services/esp/net_gateway.h"
 
-#include "../../common/base/alloc.h"
-#include "../../common/base/map.h"
-#include "../../common/io/log.h"
-#include "../../common/io/namespace.h"
-#include "../../common/io/netlink.h"
-#include "../../common/io/segment.h"
+#include "common/base/alloc.h"
+#include "common/base/map.h"
+#include "common/io/log.h"
+#include "common/kernel/namespace.h"
+#include "common/kernel/netlink.h"
+#include "common/kernel/segment.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/if_tun.h>

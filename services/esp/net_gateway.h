@@ -5,7 +5,7 @@
 #ifndef TWINSPAN_ESP_NET_GATEWAY_H
 #define TWINSPAN_ESP_NET_GATEWAY_H
 
-#include "../../common/base/address.h"
+#include "common/base/address.h"
 
 enum { GATEWAY_MTU = 1500, GATEWAY_BGP_PORT = 179 };
 

@@ -1,11 +1,11 @@
 // See net_handover.h. A client is known by the uid that the kernel vouches for (SO_PEERCRED, taken when it connected). What a
 // client sends is at most one short line a message; a client that sends more than it reads answers for is cut off, since its
 // answers would wait here without bound.
-#include "net_handover.h"
+#include "services/esp/net_handover.h"
 
-#include "../../common/base/alloc.h"
-#include "../../common/io/health.h"
-#include "../../common/io/log.h"
+#include "common/base/alloc.h"
+#include "common/io/health.h"
+#include "common/io/log.h"
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>

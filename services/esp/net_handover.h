@@ -3,9 +3,9 @@
 #ifndef TWINSPAN_ESP_NET_HANDOVER_H
 #define TWINSPAN_ESP_NET_HANDOVER_H
 
-#include "../../common/io/loop.h"
-#include "net_gateway.h"
-#include "net_sockets.h"
+#include "common/io/loop.h"
+#include "services/esp/net_gateway.h"
+#include "services/esp/net_sockets.h"
 #include <sys/types.h>
 
 struct handover_server;

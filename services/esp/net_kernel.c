@@ -1,15 +1,15 @@
 // See net_kernel.h. Every wanted thing is a small record with a `settled` mark; a change of something it depends on takes the
 // mark away, and kernel_settle does all that is not settled. Few and rare: the hot tables (SAs, groups, routes to tunnels) do
 // not come here.
-#include "net_kernel.h"
+#include "services/esp/net_kernel.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "../../common/base/alloc.h"
-#include "../../common/base/map.h"
-#include "../../common/io/log.h"
+#include "common/base/alloc.h"
+#include "common/base/map.h"
+#include "common/io/log.h"
 
 enum { VXLAN_OVERHEAD = 50, MEMBERS_MAX = 64 };
 

@@ -4,8 +4,8 @@
 #ifndef TWINSPAN_ESP_NET_KERNEL_H
 #define TWINSPAN_ESP_NET_KERNEL_H
 
-#include "../../common/io/loop.h"
-#include "net_gateway.h"
+#include "common/io/loop.h"
+#include "services/esp/net_gateway.h"
 
 struct kernel;
 struct kernel_hooks {

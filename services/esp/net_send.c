@@ -1,7 +1,7 @@
 // See net_send.h. UDP-encapsulated packets go as segmented sends (UDP_SEGMENT), many of them in one call; protocol 50 has no
 // segmentation, so there each packet is a message of its own, still many in a call. A full socket buffer is waited for a
 // moment, since the queue of vpn0 behind us then holds the senders back; after that the packets are dropped and counted.
-#include "net_send.h"
+#include "services/esp/net_send.h"
 
 #include <errno.h>
 #include <netinet/in.h>

@@ -2,7 +2,7 @@
 #ifndef TWINSPAN_ESP_NET_SEND_H
 #define TWINSPAN_ESP_NET_SEND_H
 
-#include "esp.h"
+#include "services/esp/esp.h"
 
 void send_datagrams(struct esp_worker *worker, int udp, int raw);
 // `queue_of` gives the descriptor of the frame's vpn0 for this worker.

@@ -1,5 +1,5 @@
 // See net_sequences.h.
-#include "net_sequences.h"
+#include "services/esp/net_sequences.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -9,7 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "../../common/base/alloc.h"
+#include "common/base/alloc.h"
 
 static struct esp_sequence_record *map_file(int fd)
 {

@@ -4,7 +4,7 @@
 #ifndef TWINSPAN_ESP_NET_SEQUENCES_H
 #define TWINSPAN_ESP_NET_SEQUENCES_H
 
-#include "esp.h"
+#include "services/esp/esp.h"
 
 enum { SEQUENCE_RECORDS = 1 << 17 };
 

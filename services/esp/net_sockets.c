@@ -4,9 +4,9 @@
 // the dead esp. So the order here is: IKE's new socket joins the group and is put into a new table, the new program replaces
 // the old one, and then the workers' sockets join and get their indexes. At no moment does the group choose by hash. Port 500
 // has the same program without workers, for the same reason: the newest socket hears everything.
-#include "net_sockets.h"
+#include "services/esp/net_sockets.h"
 
-#include "net_steering.h"
+#include "services/esp/net_steering.h"
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/ip.h>

@@ -3,8 +3,8 @@
 #ifndef TWINSPAN_ESP_NET_SOCKETS_H
 #define TWINSPAN_ESP_NET_SOCKETS_H
 
-#include "../../common/base/bytes.h"
-#include "limits.h"
+#include "common/base/bytes.h"
+#include "services/esp/limits.h"
 #include <netinet/in.h>
 
 // Unused ones are -1. All are IPv4, non-blocking, close-on-exec, bound to any address, with IP_PKTINFO on and big buffers.

@@ -5,9 +5,9 @@
 // The program is BPF_PROG_TYPE_SK_REUSEPORT with a BPF_MAP_TYPE_REUSEPORT_SOCKARRAY, assembled by hand: a dozen instructions
 // need no compiler and no loader. A datagram for which the table has no socket is dropped; falling back on the kernel's own
 // choice by hash would hand ESP to IKE while esp restarts.
-#include "net_steering.h"
+#include "services/esp/net_steering.h"
 
-#include "limits.h"
+#include "services/esp/limits.h"
 #include <arpa/inet.h>
 #include <errno.h>
 #include <linux/bpf.h>

@@ -1,6 +1,6 @@
 // See net_worker.h. A worker sleeps in epoll and is then outside of RCU's sight, so an event can name a thing that went away
 // meanwhile: events carry numbers, and what a number stands for is looked up when the worker is back.
-#include "net_worker.h"
+#include "services/esp/net_worker.h"
 
 #include <errno.h>
 #include <linux/if_tun.h>
@@ -19,11 +19,11 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "../../common/base/alloc.h"
-#include "../../common/base/secret.h"
-#include "../../common/io/entropy.h"
-#include "../../common/io/loop.h"
-#include "net_send.h"
+#include "common/base/alloc.h"
+#include "common/base/secret.h"
+#include "common/io/entropy.h"
+#include "common/io/loop.h"
+#include "services/esp/net_send.h"
 
 // Since Linux 6.2; not in Debian 12's headers.
 #ifndef TUN_F_USO4

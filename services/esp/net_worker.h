@@ -3,9 +3,9 @@
 #ifndef TWINSPAN_ESP_NET_WORKER_H
 #define TWINSPAN_ESP_NET_WORKER_H
 
-#include "esp.h"
-#include "net_gateway.h"
-#include "net_sockets.h"
+#include "services/esp/esp.h"
+#include "services/esp/net_gateway.h"
+#include "services/esp/net_sockets.h"
 
 struct workers;
 

@@ -1,7 +1,7 @@
 // From vpn0 into a tunnel: inside addresses, longest-prefix match, next-hop group, member by the hash of the flow, its newest
 // SA.
-#include "octets.h"
-#include "worker.h"
+#include "services/esp/octets.h"
+#include "services/esp/worker.h"
 
 static const struct inside_pair *find_customer(const struct inside *inside, uint32_t customer)
 {

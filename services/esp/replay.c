@@ -1,5 +1,5 @@
 // See replay.h.
-#include "replay.h"
+#include "services/esp/replay.h"
 
 #include <string.h>
 

@@ -4,10 +4,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "../../common/base/alloc.h"
-#include "../../common/base/secret.h"
-#include "octets.h"
-#include "table.h"
+#include "common/base/alloc.h"
+#include "common/base/secret.h"
+#include "services/esp/octets.h"
+#include "services/esp/table.h"
 
 // ---- the table of SPIs ----
 

@@ -2,8 +2,8 @@
 // have the same size and mark they go out in one call, and the last may be shorter.
 #include <string.h>
 
-#include "octets.h"
-#include "worker.h"
+#include "services/esp/octets.h"
+#include "services/esp/worker.h"
 
 bool seal_begin(struct esp_worker *worker, struct sa *sa, const struct inner *inner, uint32_t packets, struct seal_run *run)
 {

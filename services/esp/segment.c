@@ -3,9 +3,9 @@
 // encrypted by then, so the payload is touched by the checksum and the cipher only.
 #include <string.h>
 
-#include "checksum.h"
-#include "octets.h"
-#include "worker.h"
+#include "services/esp/checksum.h"
+#include "services/esp/octets.h"
+#include "services/esp/worker.h"
 
 enum { NEEDS_CSUM = 1, GSO_NONE = 0, GSO_TCPV4 = 1, GSO_TCPV6 = 4, GSO_UDP_L4 = 5, GSO_ECN = 0x80 };
 enum { HEADERS_MAX = 60 + 60 };

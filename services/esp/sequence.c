@@ -1,11 +1,11 @@
 // See sequence.h. A record is given up only when a new one is needed and none is free: the unclaimed one with the oldest stamp.
 // Its key has been gone the longest; a key that comes back after that would be a key that ike negotiated twice.
-#include "sequence.h"
+#include "services/esp/sequence.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-#include "../../common/base/alloc.h"
+#include "common/base/alloc.h"
 
 enum { RECORD_FREE, RECORD_CLAIMED, RECORD_RELEASED };
 

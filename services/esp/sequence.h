@@ -7,8 +7,8 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 
-#include "../../common/base/map.h"
-#include "esp.h"
+#include "common/base/map.h"
+#include "services/esp/esp.h"
 
 enum { SEQUENCE_CHUNK = 1 << 16 };
 

@@ -1,14 +1,14 @@
 // The control thread's side of border gateways, tunnels, groups and routes. Rows come in any order: an object is made when it
 // is first referred to and goes when neither its row nor a reference is left. A group's change replaces its member list and
 // touches nothing else.
-#include "table.h"
+#include "services/esp/table.h"
 
 #include <stdlib.h>
 #include <string.h>
 #include <urcu-qsbr.h>
 
-#include "../../common/base/alloc.h"
-#include "octets.h"
+#include "common/base/alloc.h"
+#include "services/esp/octets.h"
 
 // ---- grace periods ----
 

@@ -6,12 +6,12 @@
 
 #include <stdatomic.h>
 
-#include "../../common/base/map.h"
-#include "crypto.h"
-#include "esp.h"
-#include "fib.h"
-#include "replay.h"
-#include "sequence.h"
+#include "common/base/map.h"
+#include "services/esp/crypto.h"
+#include "services/esp/esp.h"
+#include "services/esp/fib.h"
+#include "services/esp/replay.h"
+#include "services/esp/sequence.h"
 
 #define load(pointer) atomic_load_explicit(&(pointer), memory_order_acquire)
 #define publish(pointer, value) atomic_store_explicit(&(pointer), value, memory_order_release)

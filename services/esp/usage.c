@@ -1,6 +1,6 @@
 // What the workers counted, added up for the control thread.
-#include "octets.h"
-#include "table.h"
+#include "services/esp/octets.h"
+#include "services/esp/table.h"
 
 // What is equal here is equal to whoever is told; a number can be taken without a packet, and says nothing then.
 static bool same_sa_usage(const struct esp_sa_usage *a, const struct esp_sa_usage *b)

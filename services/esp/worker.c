@@ -1,11 +1,11 @@
 // The frame of a burst: registration with RCU, buffers, drops. The packet path itself is in encap.c and decap.c.
-#include "worker.h"
+#include "services/esp/worker.h"
 
 #include <stdlib.h>
 #include <string.h>
 #include <urcu-qsbr.h>
 
-#include "../../common/base/alloc.h"
+#include "common/base/alloc.h"
 
 static void *aligned(size_t size)
 {

@@ -2,8 +2,8 @@
 #ifndef TWINSPAN_ESP_WORKER_H
 #define TWINSPAN_ESP_WORKER_H
 
-#include "inner.h"
-#include "table.h"
+#include "services/esp/inner.h"
+#include "services/esp/table.h"
 
 enum {
 	WORKER_ARENA = 1 << 20,

@@ -12,7 +12,7 @@
 #include "common/io/log.h"
 #include "proto/resource.pb-c.h"
 #include "proto/tables.pb-c.h"
-#include "shell.h"
+#include "services/ike/shell.h"
 
 enum { EVENTS_KEPT = 64, KEY_TEXT = 64 };
 

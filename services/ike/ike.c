@@ -1,6 +1,6 @@
 // The door: events in, each to the tunnel it belongs to; a datagram through its header, its IKE SA, its message ID (RFC 7296
 // §2.2, §2.3), its cipher and the legality of what is in it, to the exchange it is part of.
-#include "ike_sa.h"
+#include "services/ike/v2/ike_sa.h"
 
 #include "common/base/alloc.h"
 #include <stdlib.h>

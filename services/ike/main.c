@@ -6,7 +6,8 @@
 #include "common/io/config.h"
 #include "common/io/entropy.h"
 #include "common/io/log.h"
-#include "shell.h"
+#include "common/io/process.h"
+#include "services/ike/shell.h"
 
 static void time_is_up(void *context)
 {
@@ -47,7 +48,7 @@ int main(void)
 {
 	const char *node = config_text("TWINSPAN_NODE", NULL);
 	const char *sockets_path = config_text("TWINSPAN_SOCKETS", NULL);
-	log_init("ike", node);
+	process_begin("ike", node);
 	struct seal_key seal_key;
 	if (config_secret_file("TWINSPAN_SEAL_KEY_FILE", seal_key.octets, sizeof seal_key.octets) != sizeof seal_key.octets) {
 		log_event(LOG_ERROR, "bad-setting", "setting", "TWINSPAN_SEAL_KEY_FILE", "rule", "a file of exactly 32 octets",

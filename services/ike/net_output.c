@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "common/base/alloc.h"
-#include "shell.h"
+#include "services/ike/shell.h"
 
 // While esp is away, datagrams wait; IKE retransmits, so beyond this the oldest are dropped.
 enum { OUTPUT_MAX = 4096 };

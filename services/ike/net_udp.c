@@ -10,7 +10,7 @@
 #include "common/base/alloc.h"
 #include "common/io/handover.h"
 #include "common/io/log.h"
-#include "shell.h"
+#include "services/ike/shell.h"
 
 enum { PORT_IKE = 500, PORT_NAT_T = 4500, DATAGRAM_MAX = 65535, READ_BURST = 64 };
 

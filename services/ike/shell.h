@@ -2,11 +2,11 @@
 #ifndef TWINSPAN_IKE_SHELL_H
 #define TWINSPAN_IKE_SHELL_H
 
-#include "common/io/bus.h"
+#include "common/bus/bus.h"
 #include "common/io/health.h"
 #include "common/io/loop.h"
-#include "ike.h"
-#include "seal.h"
+#include "services/ike/ike.h"
+#include "services/ike/crypto/seal.h"
 
 struct service;
 

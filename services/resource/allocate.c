@@ -1,11 +1,11 @@
 // See allocate.h. All but the ids and the VXLAN identifiers is the same for the same rows.
-#include "allocate.h"
+#include "services/resource/allocate.h"
 
 #include <stdio.h>
 #include <string.h>
 
-#include "../../common/base/map.h"
-#include "format.h"
+#include "common/base/map.h"
+#include "services/resource/format.h"
 
 void random_base32(struct random *random, char *out, size_t length)
 {

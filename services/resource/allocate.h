@@ -2,8 +2,8 @@
 #ifndef TWINSPAN_RESOURCE_ALLOCATE_H
 #define TWINSPAN_RESOURCE_ALLOCATE_H
 
-#include "../../common/base/address.h"
-#include "draft.h"
+#include "common/base/address.h"
+#include "services/resource/draft.h"
 
 // A new id: the kind's prefix and 10 lower-case base-32 characters. `out` holds 32 characters.
 char *allocate_id(const struct draft *draft, enum resource_kind kind, char out[static 32]);

@@ -1,9 +1,9 @@
 // Border gateways, their attachments to VPCs and their static routes.
 #include <string.h>
 
-#include "../../common/base/address.h"
-#include "allocate.h"
-#include "kind.h"
+#include "common/base/address.h"
+#include "services/resource/allocate.h"
+#include "services/resource/kind.h"
 
 // ---- BorderGateway ----
 static bool check_border_gateway(struct draft *draft, const struct record *before, struct record *row)

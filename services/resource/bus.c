@@ -7,7 +7,7 @@
 #include "common/base/alloc.h"
 #include "common/io/log.h"
 #include "proto/tables.pb-c.h"
-#include "shell.h"
+#include "services/resource/shell.h"
 
 enum node_input { NODE_STATUS, NODE_EVENTS, NODE_COUNTERS, NODE_SESSIONS, NODE_INPUTS };
 struct node {

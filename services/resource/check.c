@@ -1,10 +1,10 @@
 // See check.h.
-#include "check.h"
+#include "services/resource/check.h"
 
 #include <stdio.h>
 #include <string.h>
 
-#include "format.h"
+#include "services/resource/format.h"
 
 // A rule of a field inside a list of messages ("propagations.ranges") is applied to each item of the list: this splits it at
 // the list.

@@ -2,7 +2,7 @@
 #ifndef TWINSPAN_RESOURCE_CHECK_H
 #define TWINSPAN_RESOURCE_CHECK_H
 
-#include "draft.h"
+#include "services/resource/draft.h"
 
 // Whether the request's body has only fields that a user may give in this action. `before` is NULL at creation.
 bool check_given(struct draft *draft, const struct record *body, const struct record *before);

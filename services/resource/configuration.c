@@ -5,8 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "../../common/base/alloc.h"
-#include "configuration.h"
+#include "common/base/alloc.h"
+#include "services/resource/configuration.h"
 
 void text_add(struct text *text, const char *format, ...)
 {

@@ -2,7 +2,7 @@
 #ifndef TWINSPAN_RESOURCE_CONFIGURATION_H
 #define TWINSPAN_RESOURCE_CONFIGURATION_H
 
-#include "resource.h"
+#include "services/resource/resource.h"
 
 struct text {
 	char *octets;

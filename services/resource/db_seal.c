@@ -7,7 +7,7 @@
 #include "common/base/alloc.h"
 #include "common/base/hex.h"
 #include "common/io/entropy.h"
-#include "shell.h"
+#include "services/resource/shell.h"
 
 enum { NONCE = 12, TAG = 16 };
 

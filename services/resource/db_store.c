@@ -13,7 +13,7 @@
 #include "common/io/database.h"
 #include "common/io/log.h"
 #include "proto/message_json.h"
-#include "shell.h"
+#include "services/resource/shell.h"
 
 static const struct migration migrations[] = {
     {

@@ -1,11 +1,11 @@
 // See draft.h.
-#include "draft.h"
+#include "services/resource/draft.h"
 
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
-#include "../../common/base/alloc.h"
+#include "common/base/alloc.h"
 
 struct change *draft_change(struct draft *draft, enum resource_kind kind, const char *id)
 {

@@ -3,7 +3,7 @@
 #ifndef TWINSPAN_RESOURCE_DRAFT_H
 #define TWINSPAN_RESOURCE_DRAFT_H
 
-#include "resource.h"
+#include "services/resource/resource.h"
 
 struct draft {
 	const struct resource *store;

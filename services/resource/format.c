@@ -1,5 +1,5 @@
 // See format.h.
-#include "format.h"
+#include "services/resource/format.h"
 
 #include <string.h>
 

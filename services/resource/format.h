@@ -2,8 +2,8 @@
 #ifndef TWINSPAN_RESOURCE_FORMAT_H
 #define TWINSPAN_RESOURCE_FORMAT_H
 
-#include "../../common/base/address.h"
-#include "../../proto/resource_rules.h"
+#include "common/base/address.h"
+#include "proto/resource_rules.h"
 
 // NULL when `text` fits, else the rule that it breaks. References (FORMAT_ID) are not looked up here.
 const char *format_check(const struct field_rule *rule, const char *text);

@@ -9,7 +9,7 @@
 #include "common/io/log.h"
 #include "proto/message_json.h"
 #include "proto/openapi.h"
-#include "shell.h"
+#include "services/resource/shell.h"
 
 static const struct http_field problem_fields[] = {{"Cache-Control", "no-store"}};
 

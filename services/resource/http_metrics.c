@@ -3,7 +3,7 @@
 #include <stdlib.h>
 
 #include "common/base/alloc.h"
-#include "shell.h"
+#include "services/resource/shell.h"
 
 static const struct {
 	const char *name, *direction, *help;

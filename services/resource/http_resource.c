@@ -8,7 +8,7 @@
 #include "common/base/alloc.h"
 #include "common/io/log.h"
 #include "proto/message_json.h"
-#include "shell.h"
+#include "services/resource/shell.h"
 
 static void refuse_call(const struct api_call *call, int status, const char *type, const char *field, const char *value,
                         const char *rule)

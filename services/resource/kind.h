@@ -4,7 +4,7 @@
 #ifndef TWINSPAN_RESOURCE_KIND_H
 #define TWINSPAN_RESOURCE_KIND_H
 
-#include "draft.h"
+#include "services/resource/draft.h"
 
 struct kind_hooks {
 	bool (*check)(struct draft *draft, const struct record *before, struct record *row);

@@ -8,7 +8,8 @@
 #include "common/io/config.h"
 #include "common/io/entropy.h"
 #include "common/io/log.h"
-#include "shell.h"
+#include "common/io/process.h"
+#include "services/resource/shell.h"
 
 static void __attribute__((noreturn)) refuse_setting(const char *name, const char *why)
 {
@@ -46,7 +47,7 @@ static void read_admin_token(char hash[static SHA256_TEXT])
 
 int main(void)
 {
-	log_init("resource", "");
+	process_begin("resource", "");
 	struct service service = {.loop = loop_new(), .token_ids = map_new(NULL), .measured = map_new(NULL)};
 	service.resource = resource_new(config_text("TWINSPAN_REGION", "local"));
 	read_secret_key(service.secret_key);

@@ -2,10 +2,10 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "allocate.h"
-#include "check.h"
-#include "kind.h"
-#include "store.h"
+#include "services/resource/allocate.h"
+#include "services/resource/check.h"
+#include "services/resource/kind.h"
+#include "services/resource/store.h"
 
 static const struct kind_hooks *const hooks[RESOURCE_KINDS] = {
     [RESOURCE_NODE] = &node_hooks,

@@ -2,8 +2,8 @@
 // comes is given to the border gateways and VPCs that wait for one.
 #include <string.h>
 
-#include "allocate.h"
-#include "kind.h"
+#include "services/resource/allocate.h"
+#include "services/resource/kind.h"
 
 static bool fabric_is_free(struct draft *draft, enum resource_kind kind, const struct record *row)
 {

@@ -2,8 +2,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "../../common/base/alloc.h"
-#include "store.h"
+#include "common/base/alloc.h"
+#include "services/resource/store.h"
 
 static void free_report(void *at)
 {

@@ -5,10 +5,10 @@
 #ifndef TWINSPAN_RESOURCE_RESOURCE_H
 #define TWINSPAN_RESOURCE_RESOURCE_H
 
-#include "../../common/base/random.h"
-#include "../../common/base/secret.h"
-#include "../../proto/problem.h"
-#include "../../proto/record.h"
+#include "common/base/random.h"
+#include "common/base/secret.h"
+#include "proto/problem.h"
+#include "proto/record.h"
 
 struct resource;
 

@@ -4,9 +4,9 @@
 #define TWINSPAN_RESOURCE_SHELL_H
 
 #include "common/base/map.h"
-#include "common/io/bus.h"
+#include "common/bus/bus.h"
 #include "common/io/http.h"
-#include "resource.h"
+#include "services/resource/resource.h"
 
 enum { SHA256_TEXT = 65 };
 

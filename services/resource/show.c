@@ -4,10 +4,10 @@
 #include <string.h>
 #include <time.h>
 
-#include "../../common/base/address.h"
-#include "../../common/base/alloc.h"
-#include "check.h"
-#include "store.h"
+#include "common/base/address.h"
+#include "common/base/alloc.h"
+#include "services/resource/check.h"
+#include "services/resource/store.h"
 
 char *time_format(uint64_t milliseconds, char out[static TIME_TEXT])
 {

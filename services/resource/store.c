@@ -1,12 +1,12 @@
 // The rows of every kind, by id.
-#include "store.h"
-#include "check.h"
+#include "services/resource/store.h"
+#include "services/resource/check.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "../../common/base/alloc.h"
+#include "common/base/alloc.h"
 
 static void free_row(void *row)
 {

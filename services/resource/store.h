@@ -2,8 +2,8 @@
 #ifndef TWINSPAN_RESOURCE_STORE_H
 #define TWINSPAN_RESOURCE_STORE_H
 
-#include "../../common/base/map.h"
-#include "resource.h"
+#include "common/base/map.h"
+#include "services/resource/resource.h"
 
 struct resource {
 	char region[64];

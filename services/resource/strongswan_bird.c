@@ -4,7 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "configuration.h"
+#include "services/resource/configuration.h"
 
 // ---- proposals in strongSwan's words ----
 static const struct {

@@ -3,7 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "kind.h"
+#include "services/resource/kind.h"
 
 // Which cloud address meets which customer address, by how many of these there are.
 struct pair {

@@ -2,9 +2,9 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "../../common/base/address.h"
-#include "allocate.h"
-#include "kind.h"
+#include "common/base/address.h"
+#include "services/resource/allocate.h"
+#include "services/resource/kind.h"
 
 static struct prefix parsed(const char *text)
 {

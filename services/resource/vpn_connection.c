@@ -1,8 +1,8 @@
 // Customer gateways and VPN connections.
 #include <string.h>
 
-#include "allocate.h"
-#include "kind.h"
+#include "services/resource/allocate.h"
+#include "services/resource/kind.h"
 
 // ---- CustomerGateway ----
 static bool same_addresses(const struct record *a, const struct record *b)

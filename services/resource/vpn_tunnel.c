@@ -2,8 +2,8 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "allocate.h"
-#include "kind.h"
+#include "services/resource/allocate.h"
+#include "services/resource/kind.h"
 
 static bool check_ends(struct draft *draft, struct record *row, const struct record *connection)
 {

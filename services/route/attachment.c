@@ -2,12 +2,12 @@
 // chosen ones, or none. Of prefixes of different VPCs that overlap, the one whose attachment was made first holds the place;
 // the others stay in the propagated table, not effective, until it goes, whether or not it forwards itself: so a route that
 // forwards never has to yield to a later one.
-#include "model.h"
+#include "services/route/model.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-#include "../../common/base/alloc.h"
+#include "common/base/alloc.h"
 
 bool attachment_alive(const struct attachment *a, const struct gateway *g)
 {

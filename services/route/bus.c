@@ -15,7 +15,7 @@
 #include "common/io/log.h"
 #include "proto/resource.pb-c.h"
 #include "proto/tables.pb-c.h"
-#include "shell.h"
+#include "services/route/shell.h"
 
 enum { PORTION = 2048 }; // destinations settled before the loop turns again
 #define ABSENT_OWNER_WAIT SECONDS(3)

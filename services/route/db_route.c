@@ -15,7 +15,7 @@
 #include "common/base/secret.h"
 #include "common/io/config.h"
 #include "common/io/log.h"
-#include "shell.h"
+#include "services/route/shell.h"
 
 enum { BATCH_ROWS = 1000 };
 #define LOAD_WAIT SECONDS(1)

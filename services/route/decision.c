@@ -1,11 +1,11 @@
 // Which paths to a destination forward: next-hop type (VPC attachment 100 before VPN connection 140), then route type (static
 // 100, propagated from a VPC 120, eBGP 150, iBGP 200), then metric (AS path length), lower first; what is equal after that
 // forwards together. Nothing whose next hop is not alive is effective.
-#include "model.h"
+#include "services/route/model.h"
 
 #include <string.h>
 
-#include "../../common/base/alloc.h"
+#include "common/base/alloc.h"
 
 static bool internal_bgp(const struct tunnel *t)
 {

@@ -1,10 +1,10 @@
 // The destinations of a border gateway: the paths to each, which of them wait to be settled, and the quota of learned ones.
 // Within the quota stay those that were there first; when one of them goes, the one that has waited longest takes its place.
-#include "model.h"
+#include "services/route/model.h"
 
 #include <stdlib.h>
 
-#include "../../common/base/alloc.h"
+#include "common/base/alloc.h"
 
 struct destination *destination_find(const struct gateway *g, const struct prefix *prefix)
 {

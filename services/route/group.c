@@ -2,12 +2,12 @@
 // least; the group is identified by them, so it stays the same while tunnels go down and come back. Its members are the live
 // tunnels of the first tier that has any: a failed tunnel, and the move to the next best one, is one change of the group,
 // however many destinations refer to it.
-#include "model.h"
+#include "services/route/model.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-#include "../../common/base/alloc.h"
+#include "common/base/alloc.h"
 
 bool tunnel_alive(const struct tunnel *t)
 {

@@ -1,11 +1,11 @@
 // Events into the model: each handler changes the objects of its row and marks what depends on them. A row that is gone is
 // taken in as one whose references are all empty.
-#include "model.h"
+#include "services/route/model.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-#include "../../common/base/alloc.h"
+#include "common/base/alloc.h"
 
 static bool id_valid(const char *id)
 {

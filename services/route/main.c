@@ -4,7 +4,8 @@
 #include "common/base/alloc.h"
 #include "common/io/config.h"
 #include "common/io/log.h"
-#include "shell.h"
+#include "common/io/process.h"
+#include "services/route/shell.h"
 
 static void start(void *context)
 {
@@ -45,7 +46,7 @@ static void gather_metrics(void *context)
 
 int main(void)
 {
-	log_init("route", "");
+	process_begin("route", "");
 	struct service service = {
 	    .loop = loop_new(),
 	    .settings =

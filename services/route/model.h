@@ -3,8 +3,8 @@
 #ifndef TWINSPAN_ROUTE_MODEL_H
 #define TWINSPAN_ROUTE_MODEL_H
 
-#include "../../common/base/map.h"
-#include "route.h"
+#include "common/base/map.h"
+#include "services/route/route.h"
 
 enum object_kind {
 	OBJECT_NODE,

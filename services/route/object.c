@@ -1,10 +1,10 @@
 // Objects under their ids, the sets of pointers between them, and the attributes that paths share.
-#include "model.h"
+#include "services/route/model.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-#include "../../common/base/alloc.h"
+#include "common/base/alloc.h"
 
 void list_add(struct list *list, void *item)
 {

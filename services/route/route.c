@@ -2,8 +2,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "../../common/base/alloc.h"
-#include "model.h"
+#include "common/base/alloc.h"
+#include "services/route/model.h"
 
 struct route *route_new(const struct route_settings *settings)
 {

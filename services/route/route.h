@@ -11,7 +11,7 @@
 #ifndef TWINSPAN_ROUTE_ROUTE_H
 #define TWINSPAN_ROUTE_ROUTE_H
 
-#include "../../common/base/address.h"
+#include "common/base/address.h"
 
 enum { ROUTE_ID_TEXT = 64, ROUTE_KEY_TEXT = 256 };
 

@@ -2,8 +2,8 @@
 #ifndef TWINSPAN_ROUTE_SHELL_H
 #define TWINSPAN_ROUTE_SHELL_H
 
-#include "common/io/bus.h"
-#include "route.h"
+#include "common/bus/bus.h"
+#include "services/route/route.h"
 
 struct service {
 	struct loop *loop;

@@ -1,10 +1,10 @@
 // Rows that were published, so that only differences go out, and since when each is what it is.
-#include "model.h"
+#include "services/route/model.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-#include "../../common/base/alloc.h"
+#include "common/base/alloc.h"
 
 void emit(struct route *r, const struct route_action *action)
 {

@@ -1,5 +1,5 @@
 // A border gateway's three tables as they are shown, and what its BGP sessions advertise.
-#include "model.h"
+#include "services/route/model.h"
 
 #include <stdio.h>
 #include <string.h>

@@ -3,13 +3,13 @@
 // static or propagated route needs an attachment between the VPC and the border gateway. Of equal routes through two border
 // gateways one forwards, that with the shorter AS path, then that of the older attachment: the two are two VXLAN segments, over
 // which a VPC host has no common next-hop group.
-#include "model.h"
+#include "services/route/model.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "../../common/base/alloc.h"
+#include "common/base/alloc.h"
 
 enum vpc_kind { VPC_LOCAL, VPC_STATIC, VPC_PROPAGATED };
 static const char *const types[] = {[VPC_LOCAL] = "LOCAL", [VPC_STATIC] = "STATIC", [VPC_PROPAGATED] = "PROPAGATED"};

@@ -12,7 +12,7 @@
 #include "common/io/log.h"
 #include "proto/resource.pb-c.h"
 #include "proto/tables.pb-c.h"
-#include "shell.h"
+#include "services/vrouter/shell.h"
 #include <stdlib.h>
 #include <string.h>
 

@@ -1,9 +1,9 @@
 // Destinations in the tables of a VPC: which of the rows for one is the route, and through which next-hop group. A group
 // without a living node keeps its routes and drops their traffic (a blackhole nexthop), so that it does not leave by a less
 // specific route for the time until route takes the routes away.
-#include "model.h"
+#include "services/vrouter/model.h"
 
-#include "../../common/base/alloc.h"
+#include "common/base/alloc.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

@@ -1,7 +1,7 @@
 // See item.h.
-#include "item.h"
+#include "services/vrouter/item.h"
 
-#include "../../common/base/alloc.h"
+#include "common/base/alloc.h"
 #include <stdlib.h>
 #include <string.h>
 

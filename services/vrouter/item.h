@@ -2,7 +2,7 @@
 #ifndef TWINSPAN_VROUTER_ITEM_H
 #define TWINSPAN_VROUTER_ITEM_H
 
-#include "vrouter.h"
+#include "services/vrouter/vrouter.h"
 
 struct item_key {
 	uint8_t octets[40];

@@ -3,7 +3,8 @@
 #include "common/base/alloc.h"
 #include "common/io/config.h"
 #include "common/io/log.h"
-#include "shell.h"
+#include "common/io/process.h"
+#include "services/vrouter/shell.h"
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -28,7 +29,7 @@ static void gather(void *context)
 int main(void)
 {
 	const char *host = config_text("TWINSPAN_NODE", NULL);
-	log_init("vrouter", host);
+	process_begin("vrouter", host);
 	const char *prefix = config_text("TWINSPAN_NAMESPACE_PREFIX", "tw-");
 	uint32_t fabric_mtu = (uint32_t)config_number("TWINSPAN_FABRIC_MTU", 1500, 1280, 9216);
 	struct loop *loop = loop_new();

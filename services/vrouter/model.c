@@ -1,7 +1,7 @@
 // The rows as they came in, and whom each change concerns.
-#include "model.h"
+#include "services/vrouter/model.h"
 
-#include "../../common/base/alloc.h"
+#include "common/base/alloc.h"
 #include <stdlib.h>
 #include <string.h>
 

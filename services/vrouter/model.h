@@ -2,9 +2,9 @@
 #ifndef TWINSPAN_VROUTER_MODEL_H
 #define TWINSPAN_VROUTER_MODEL_H
 
-#include "../../common/base/map.h"
-#include "item.h"
-#include "vrouter.h"
+#include "common/base/map.h"
+#include "services/vrouter/item.h"
+#include "services/vrouter/vrouter.h"
 
 // Where numbers begin: nexthops and groups share the kernel's space of nexthop ids, tables have their own.
 enum { NEXTHOP_RANGE = 0x10000000, GROUP_RANGE = 0x20000000, TABLE_RANGE = 0x30000000 };

@@ -1,13 +1,13 @@
 // See net_kernel.h. An operation that fails is logged and counted with its cause; the core then has the namespace read again.
-#include "net_kernel.h"
+#include "services/vrouter/net_kernel.h"
 
-#include "../../common/base/alloc.h"
-#include "../../common/base/map.h"
-#include "../../common/io/health.h"
-#include "../../common/io/log.h"
-#include "../../common/io/namespace.h"
-#include "../../common/io/segment.h"
-#include "net_realm.h"
+#include "common/base/alloc.h"
+#include "common/base/map.h"
+#include "common/io/health.h"
+#include "common/io/log.h"
+#include "common/kernel/namespace.h"
+#include "common/kernel/segment.h"
+#include "services/vrouter/net_realm.h"
 #include <arpa/inet.h>
 #include <errno.h>
 #include <stdio.h>

@@ -2,7 +2,7 @@
 #ifndef TWINSPAN_VROUTER_NET_KERNEL_H
 #define TWINSPAN_VROUTER_NET_KERNEL_H
 
-#include "vrouter.h"
+#include "services/vrouter/vrouter.h"
 
 struct kernel;
 // Namespaces are named "<prefix><host>-<vpc id>". The calling thread is in the host's namespace, where the VXLAN sockets live.

@@ -1,9 +1,9 @@
 // Reads what a VPC's namespace holds, as items of the core. What is not quite as the core would have it (a bridge that is down
 // or has two addresses) is shown in a way that equals nothing wanted, so that it is set again; a segment's members are not
 // shown, since setting it compares them itself.
-#include "../../common/base/alloc.h"
-#include "../../common/io/namespace.h"
-#include "net_realm.h"
+#include "common/base/alloc.h"
+#include "common/kernel/namespace.h"
+#include "services/vrouter/net_realm.h"
 #include <arpa/inet.h>
 #include <errno.h>
 #include <stdlib.h>

@@ -2,8 +2,8 @@
 #ifndef TWINSPAN_VROUTER_NET_REALM_H
 #define TWINSPAN_VROUTER_NET_REALM_H
 
-#include "../../common/io/netlink.h"
-#include "vrouter.h"
+#include "common/kernel/netlink.h"
+#include "services/vrouter/vrouter.h"
 
 struct realm {
 	int namespace;

@@ -2,9 +2,9 @@
 #ifndef TWINSPAN_VROUTER_SHELL_H
 #define TWINSPAN_VROUTER_SHELL_H
 
-#include "../../common/io/bus.h"
-#include "net_kernel.h"
-#include "vrouter.h"
+#include "common/bus/bus.h"
+#include "services/vrouter/net_kernel.h"
+#include "services/vrouter/vrouter.h"
 
 struct vrouter_bus;
 struct vrouter_bus_settings {

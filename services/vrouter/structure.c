@@ -2,7 +2,7 @@
 // rules, and the VPC's own routes in every table: its subnets, and as unreachable what of its ranges is no subnet (the local
 // route is always first, so it may not leave by a border gateway) and 169.254.0.0/16, the inside addresses of tunnels and the
 // cloud's own services, which no VPC may reach.
-#include "model.h"
+#include "services/vrouter/model.h"
 
 #include <stdlib.h>
 #include <string.h>

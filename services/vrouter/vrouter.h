@@ -7,7 +7,7 @@
 #ifndef TWINSPAN_VROUTER_VROUTER_H
 #define TWINSPAN_VROUTER_VROUTER_H
 
-#include "../../common/base/address.h"
+#include "common/base/address.h"
 
 enum {
 	VROUTER_DEVICE = 16,

@@ -1,9 +1,9 @@
 // What is wanted in a VPC's namespace and what the kernel holds, and the way from the one to the other. First everything that
 // is new or different, what others stand on before those others; then what is to go, the other way round. So a route is changed
 // when its new group stands, and a group goes when no route uses it.
-#include "model.h"
+#include "services/vrouter/model.h"
 
-#include "../../common/base/alloc.h"
+#include "common/base/alloc.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

@@ -3,11 +3,11 @@
 #include <stdint.h>
 #include <stdlib.h>
 
-#include "services/ike/identity.h"
-#include "services/ike/nat_detection.h"
-#include "services/ike/payload.h"
-#include "services/ike/proposal.h"
-#include "services/ike/traffic_selector.h"
+#include "services/ike/tunnel/identity.h"
+#include "services/ike/v2/nat_detection.h"
+#include "services/ike/wire/payload.h"
+#include "services/ike/wire/proposal.h"
+#include "services/ike/wire/traffic_selector.h"
 
 static const struct algorithms ours = {.encryption = {5, 3, 1},
                                        .integrity = {2, 3},

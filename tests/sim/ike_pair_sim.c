@@ -18,7 +18,7 @@
 #include "common/base/alloc.h"
 #include "common/base/random.h"
 #include "services/ike/ike.h"
-#include "services/ike/ikev2.h"
+#include "services/ike/wire/ikev2.h"
 
 enum { CHAOS_SECONDS = 90, CALM_SECONDS = 180, ROWS_MAX = 64, STATES_MAX = 64 };
 

@@ -9,7 +9,7 @@
 
 #include <cmocka.h>
 
-#include "bgp_peer.h"
+#include "tests/unit/bgp_peer.h"
 
 static void advertise(uint32_t first, size_t count, bool gone, const uint32_t *path, size_t path_length)
 {

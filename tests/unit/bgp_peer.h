@@ -2,7 +2,7 @@
 #ifndef TWINSPAN_TESTS_BGP_PEER_H
 #define TWINSPAN_TESTS_BGP_PEER_H
 
-#include "bgp_octets.h"
+#include "tests/unit/bgp_octets.h"
 #include "services/bgp/bgp.h"
 
 enum { OPEN = 1, UPDATE, NOTIFICATION, KEEPALIVE, ROUTE_REFRESH };

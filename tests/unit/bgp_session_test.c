@@ -9,7 +9,7 @@
 
 #include <cmocka.h>
 
-#include "bgp_peer.h"
+#include "tests/unit/bgp_peer.h"
 
 static void handshake(void **state)
 {

@@ -9,7 +9,7 @@
 
 #include <cmocka.h>
 
-#include "bgp_octets.h"
+#include "tests/unit/bgp_octets.h"
 #include "services/bgp/as_path.h"
 #include "services/bgp/update.h"
 

@@ -1,6 +1,6 @@
 // What happens to single packets: fragmentation, ICMP, MSS, ECN, trailers, tampering, spoofing; and every drop counter made to
 // count.
-#include "esp_pair.h"
+#include "tests/unit/esp_pair.h"
 
 #include "services/esp/crypto.h"
 

@@ -3,7 +3,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
-#include "esp_pair.h"
+#include "tests/unit/esp_pair.h"
 
 #include "common/base/random.h"
 

@@ -1,5 +1,5 @@
 // Super-frames: splitting them against a naive splitter, and putting packets together again so that splitting gives them back.
-#include "esp_pair.h"
+#include "tests/unit/esp_pair.h"
 
 #include "common/base/random.h"
 

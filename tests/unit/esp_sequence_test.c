@@ -2,7 +2,7 @@
 // file.
 #include <pthread.h>
 
-#include "esp_pair.h"
+#include "tests/unit/esp_pair.h"
 
 #include "services/esp/sequence.h"
 

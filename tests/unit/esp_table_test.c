@@ -1,5 +1,5 @@
 // The tables: rows in any order, groups and their members, how flows spread and move, rekeying, and nothing left behind.
-#include "esp_pair.h"
+#include "tests/unit/esp_pair.h"
 
 #include "common/base/random.h"
 

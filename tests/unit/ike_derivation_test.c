@@ -10,7 +10,7 @@
 #include <cmocka.h>
 
 #include "common/base/hex.h"
-#include "services/ike/ike_keys.h"
+#include "services/ike/crypto/ike_keys.h"
 
 struct answer {
 	struct suite suite;

@@ -12,8 +12,8 @@
 
 #include "common/base/alloc.h"
 #include "services/ike/ike.h"
-#include "services/ike/ikev2.h"
-#include "services/ike/payload.h"
+#include "services/ike/wire/ikev2.h"
+#include "services/ike/wire/payload.h"
 
 enum { ROWS = 16, FLIGHT = 64, RECORD = 400, STATES = 8 };
 

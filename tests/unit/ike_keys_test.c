@@ -13,8 +13,8 @@
 
 #include "common/base/hex.h"
 #include "common/base/random.h"
-#include "services/ike/ike_keys.h"
-#include "services/ike/ikev2.h"
+#include "services/ike/crypto/ike_keys.h"
+#include "services/ike/wire/ikev2.h"
 
 enum { LINE = 40000, OCTETS = 20000 };
 

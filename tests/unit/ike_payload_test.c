@@ -9,12 +9,12 @@
 
 #include <cmocka.h>
 
-#include "services/ike/cookie.h"
-#include "services/ike/identity.h"
-#include "services/ike/nat_detection.h"
-#include "services/ike/payload.h"
-#include "services/ike/proposal.h"
-#include "services/ike/traffic_selector.h"
+#include "services/ike/v2/cookie.h"
+#include "services/ike/tunnel/identity.h"
+#include "services/ike/v2/nat_detection.h"
+#include "services/ike/wire/payload.h"
+#include "services/ike/wire/proposal.h"
+#include "services/ike/wire/traffic_selector.h"
 
 static struct bytes text(const char *t)
 {

@@ -7,7 +7,7 @@
 
 #include <cmocka.h>
 
-#include "services/ike/seal.h"
+#include "services/ike/crypto/seal.h"
 
 static const struct seal_key key = {.octets = {1, 2, 3}};
 static const uint8_t nonce[SEAL_NONCE] = {9, 8, 7};

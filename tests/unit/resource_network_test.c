@@ -1,6 +1,6 @@
 // Nodes, hosts, VPCs, subnets, route tables, border gateways, attachments, static routes: rules, defaults, what deletion needs
 // and takes along.
-#include "resource_region.h"
+#include "tests/unit/resource_region.h"
 
 static void test_vpc(void **state)
 {

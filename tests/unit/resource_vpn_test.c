@@ -1,6 +1,6 @@
 // Customer gateways, connections, tunnels: allocation, the layout, the rules between fields, what is shown of what others
 // report.
-#include "resource_region.h"
+#include "tests/unit/resource_region.h"
 
 #define KEY "Canary.key_12345"
 

@@ -1,6 +1,6 @@
 // The order of the routes to one destination (product: "Route tables"): each adjacent pair of criteria, ECMP, and that nothing
 // whose next hop is not alive is effective.
-#include "route_region.h"
+#include "tests/unit/route_region.h"
 
 static void test_attachment_before_static_to_connection(void **state)
 {

@@ -1,6 +1,6 @@
 // Next-hop groups: a tunnel that leaves UP is first of all one change per group, whatever the number of prefixes; a group stays
 // the same while its tunnels come and go; it is there before the routes that refer to it, and goes after them.
-#include "route_region.h"
+#include "tests/unit/route_region.h"
 
 static size_t lines_of(const struct region *region, enum route_table table, size_t from, size_t to)
 {

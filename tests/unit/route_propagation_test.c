@@ -1,6 +1,6 @@
 // Propagation both ways: what attachments bring into a border gateway (ALL, SUBNETS, NONE; overlaps), what is advertised to
 // customers, and what VPC route tables take over.
-#include "route_region.h"
+#include "tests/unit/route_region.h"
 
 static void vpc_table(struct region *region, const char *id, const char *vpc_id, const char *static_destination,
                       const char *range_text, const char *second_gateway)

@@ -1,5 +1,5 @@
 // Quotas (what was there first stays, the excess is shown with a reason), the age of routes, and both across a restart.
-#include "route_region.h"
+#include "tests/unit/route_region.h"
 
 static const char quota_reason[] = "EBGP vpn 1 [tun-a] discarded: beyond the quota of 2 learned routes";
 

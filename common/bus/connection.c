@@ -1,0 +1,150 @@
+// A process's connections to the owners whose tables it follows.
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/base/alloc.h"
+#include "common/bus/shell.h"
+#include "common/io/log.h"
+
+// ---- the link's world ----
+
+static void send_frame(void *context, struct bytes frame)
+{
+	struct connection *connection = context;
+	if (!connection->socket.socket) {
+		return;
+	}
+	void *handle = zsock_resolve(connection->socket.socket);
+	// Asking for the events makes the socket take over a connection that has just been made; a frame that finds none is
+	// lost, which the link knows how to live with.
+	zsock_events(connection->socket.socket);
+	zmq_send(handle, frame.data, frame.length, ZMQ_DONTWAIT);
+}
+
+static void on_refused(void *context, const char *table, const char *reason)
+{
+	struct connection *connection = context;
+	bus_count_refused("twinspan_bus_refusals_received_total", table, reason,
+	                  "Streams that an owner refused to this process");
+	log_limited(LOG_ERROR, "bus-open-refused", "owner", connection->owner, "table", table, "reason", reason, NULL);
+}
+
+static void on_dropped(void *context, const char *reason)
+{
+	struct connection *connection = context;
+	bus_count_dropped(reason);
+	log_limited(LOG_DEBUG, "bus-dropped", "owner", connection->owner, "reason", reason, NULL);
+}
+
+static void on_ready(void *context, const char *table, bool ready)
+{
+	struct connection *connection = context;
+	if (connection->bus->health) {
+		char *what = format_text("table %s from %s", table, connection->owner);
+		health_wait(connection->bus->health, what, !ready);
+		free(what);
+	}
+}
+
+static void on_answer(void *context, uint64_t id, const char *error, struct bytes body)
+{
+	bus_question_answered(((struct connection *)context)->bus, id, error, body);
+}
+
+// ---- the socket ----
+
+static void on_event(void *context, enum bus_event event)
+{
+	struct connection *connection = context;
+	switch (event) {
+	case BUS_CONNECTED:
+		log_event(LOG_DEBUG, "bus-connected", "owner", connection->owner, NULL);
+		bus_link_up(connection->link);
+		break;
+	case BUS_DISCONNECTED:
+		log_event(LOG_DEBUG, "bus-disconnected", "owner", connection->owner, NULL);
+		bus_link_down(connection->link);
+		break;
+	default:
+		log_limited(LOG_WARNING, "bus-handshake-failed", "owner", connection->owner, NULL);
+		break;
+	}
+}
+
+static void on_readable(void *context)
+{
+	struct connection *connection = context;
+	void *handle = zsock_resolve(connection->socket.socket);
+	for (int i = 0; i < BUS_MESSAGES_AT_A_TIME; i++) {
+		zmq_msg_t message;
+		zmq_msg_init(&message);
+		if (zmq_msg_recv(&message, handle, ZMQ_DONTWAIT) < 0) {
+			zmq_msg_close(&message);
+			return;
+		}
+		bus_link_receive(connection->link, (struct bytes){zmq_msg_data(&message), zmq_msg_size(&message)});
+		zmq_msg_close(&message);
+	}
+}
+
+static void try_connect(struct connection *connection)
+{
+	struct bus *bus = connection->bus;
+	const char *endpoint = bus_endpoints_find(bus->endpoints, connection->owner);
+	char server_key[BUS_KEY_TEXT];
+	if (!endpoint || !bus_key_read(bus->keys_directory, connection->owner, "public", server_key)) {
+		log_limited(LOG_WARNING, "bus-owner-unknown", "owner", connection->owner, "lacks",
+		            endpoint ? "public key" : "endpoint", NULL);
+		return;
+	}
+	if (!bus_socket_connect(&connection->socket, bus->loop, &bus->keys, server_key, endpoint, on_event, connection)) {
+		log_limited(LOG_ERROR, "bus-connect-failed", "owner", connection->owner, "endpoint", endpoint, "error",
+		            strerror(errno), NULL);
+		return;
+	}
+	loop_socket(bus->loop, connection->socket.socket, on_readable, connection);
+}
+
+struct connection *bus_connection(struct bus *bus, const char *owner)
+{
+	for (struct connection *connection = bus->connections; connection; connection = connection->next) {
+		if (strcmp(connection->owner, owner) == 0) {
+			return connection;
+		}
+	}
+	struct connection *connection = allocate(sizeof *connection);
+	const struct bus_link_world world = {.send = send_frame,
+	                                     .refused = on_refused,
+	                                     .dropped = on_dropped,
+	                                     .ready = on_ready,
+	                                     .answer = on_answer,
+	                                     .context = connection};
+	*connection = (struct connection){.bus = bus,
+	                                  .owner = duplicate_text(owner),
+	                                  .link = bus_link_new(random_u64(&bus->random), &world),
+	                                  .next = bus->connections};
+	bus->connections = connection;
+	try_connect(connection);
+	return connection;
+}
+
+void bus_connection_tick(struct connection *connection)
+{
+	if (!connection->socket.socket) {
+		try_connect(connection);
+	}
+	bus_link_tick(connection->link);
+}
+
+void bus_connection_free(struct connection *connection)
+{
+	if (connection->socket.socket) {
+		loop_socket_end(connection->bus->loop, connection->socket.socket);
+	}
+	bus_socket_close(&connection->socket);
+	bus_link_free(&connection->link);
+	free(connection->owner);
+	free(connection);
+}

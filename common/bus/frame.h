@@ -1,0 +1,47 @@
+// The frames of the table protocol (proto/bus.proto) as octets. Reading takes a stranger's octets: what is not a frame gives
+// NULL.
+#ifndef TWINSPAN_IO_BUS_FRAME_H
+#define TWINSPAN_IO_BUS_FRAME_H
+
+#include "common/base/bytes.h"
+#include "proto/bus.pb-c.h"
+
+enum {
+	BUS_BATCH = 64 * 1024,                  // a batch's rows beyond this many octets go into the next frame
+	BUS_ROW = 1024 * 1024,                  // the largest key and value of one row together
+	BUS_FRAME = BUS_BATCH + BUS_ROW + 4096, // the largest frame that is read
+	BUS_TICK_MS = 1000,
+	BUS_SILENT_TICKS = 3, // heartbeats missed until the other side counts as gone
+};
+
+Twinspan__BusFrame *bus_frame_read(struct bytes octets);
+void bus_frame_free(Twinspan__BusFrame **frame);
+
+// A room for frames to be packed in, used again and again.
+struct frame_room {
+	uint8_t *octets;
+	size_t capacity;
+};
+struct bytes bus_frame_write(struct frame_room *room, const Twinspan__BusFrame *frame);
+void frame_room_free(struct frame_room *room);
+
+// Rows on their way into batches of one transfer; each full frame goes to `send`.
+struct batch_writer {
+	Twinspan__BusBatch batch;
+	Twinspan__BusRow *rows;
+	Twinspan__BusRow **row_pointers;
+	size_t capacity;
+	size_t octets; // of the rows in the batch
+	size_t total;  // of all rows so far
+	struct frame_room *room;
+	bool (*send)(void *context, struct bytes frame);
+	void *context;
+	bool failed; // send said no
+};
+void batch_writer_init(struct batch_writer *writer, struct frame_room *room, bool (*send)(void *context, struct bytes frame),
+                       void *context);
+// The key and value are referred to, not copied: they must stay until the batch is sent.
+void batch_writer_add(struct batch_writer *writer, struct bytes key, struct bytes value, bool removed);
+bool batch_writer_finish(struct batch_writer *writer); // sends the last frame; false when any was not sent
+
+#endif

@@ -1,0 +1,58 @@
+// What bus_link.c, bus_replica.c and bus_assembly.c share.
+#ifndef TWINSPAN_IO_BUS_REPLICA_STATE_H
+#define TWINSPAN_IO_BUS_REPLICA_STATE_H
+
+#include "common/bus/assembly.h"
+#include "common/bus/frame.h"
+#include "common/bus/replica.h"
+
+struct held_change {
+	uint64_t number; // the replica's own count of changes
+	uint64_t epoch;
+	uint64_t before; // the owner's sequence before it: what is applied while it is held
+};
+
+struct bus_link {
+	struct bus_link_world world;
+	struct replica *replicas;
+	uint64_t next_stream;
+	bool up;    // connected
+	bool heard; // since then
+	bool alive; // as told to the replicas
+	unsigned silent_ticks;
+	struct frame_room room;
+};
+
+struct replica {
+	struct bus_link *link;
+	struct replica *next;
+	char *table;
+	char *filter;
+	replica_fn *changed;
+	void *context;
+	loop_fn *state; // replica_on_state
+	void *state_context;
+
+	uint64_t stream; // 0: not open
+	bool refused;
+	unsigned refused_ticks;
+	struct map *rows;         // key → struct held_row
+	uint64_t epoch, sequence; // that the rows are of; epoch 0: none
+	struct assembly assembly;
+
+	uint64_t changes;         // counted
+	struct held_change *held; // what waits for replica_release, oldest first; the owner's window bounds it
+	size_t held_count, held_capacity;
+	bool hold_asked; // by the callback that runs
+	bool in_callback;
+	bool freed; // in the callback
+};
+
+void replica_open(struct replica *replica);
+void replica_receive(struct replica *replica, const Twinspan__BusBatch *batch);
+void replica_refuse(struct replica *replica, const char *reason);
+void replica_tick(struct replica *replica);
+void replica_tell_state(struct replica *replica);
+void replica_delete(struct replica *replica);
+
+#endif

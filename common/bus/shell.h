@@ -1,0 +1,55 @@
+// What bus.c, bus_connection.c and bus_question.c share: a process's ends of the bus with their sockets.
+#ifndef TWINSPAN_IO_BUS_SHELL_H
+#define TWINSPAN_IO_BUS_SHELL_H
+
+#include "common/base/map.h"
+#include "common/base/random.h"
+#include "common/bus/bus.h"
+#include "common/bus/auth.h"
+#include "common/bus/endpoints.h"
+#include "common/bus/owner.h"
+#include "common/bus/replica.h"
+#include "common/bus/socket.h"
+
+struct connection { // to one owner
+	struct bus *bus;
+	char *owner;
+	struct bus_socket socket; // closed while the owner's endpoint or key is not known
+	struct bus_link *link;
+	struct connection *next;
+};
+
+struct bus {
+	struct loop *loop;
+	struct health *health;
+	char *identity;
+	const char *keys_directory;
+	struct bus_keys keys;
+	struct bus_endpoints *endpoints;
+	struct random random;
+	struct bus_auth *auth;
+	struct bus_socket router; // when there is an endpoint for this identity
+	struct bus_owner *owner;
+	struct connection *connections;
+	struct deadline tick;
+	struct deadline settle;
+	struct map *questions; // id → what was asked and is not answered
+	struct map *handlers;  // name → who answers
+	uint64_t next_question;
+};
+
+enum { BUS_MESSAGES_AT_A_TIME = 256 };
+
+// The connection to an owner, made when it is first wanted.
+struct connection *bus_connection(struct bus *bus, const char *owner);
+void bus_connection_tick(struct connection *connection);
+void bus_connection_free(struct connection *connection);
+
+void bus_question_received(struct bus *bus, struct bytes peer, const char *asker, const char *name, struct bytes body,
+                           uint64_t id);
+void bus_question_answered(struct bus *bus, uint64_t id, const char *error, struct bytes body);
+void bus_questions_free(struct bus *bus);
+void bus_count_dropped(const char *reason);
+void bus_count_refused(const char *metric_name, const char *table, const char *reason, const char *help);
+
+#endif

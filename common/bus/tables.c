@@ -1,0 +1,78 @@
+// See tables.h and proto/README.md.
+#include "common/bus/tables.h"
+
+#include <string.h>
+
+const struct table_rule table_rules[] = {
+    {"node", "resource", {"route", "esp", "ike", "bgp", "vrouter"}, TABLE_REGION},
+    {"vpc_host", "resource", {"route", "esp", "vrouter"}, TABLE_REGION},
+    {"border_gateway", "resource", {"route", "esp", "ike", "bgp", "vrouter"}, TABLE_REGION},
+    {"vpc", "resource", {"route", "esp", "vrouter"}, TABLE_REGION},
+    {"subnet", "resource", {"route", "vrouter"}, TABLE_REGION},
+    {"vpc_route_table", "resource", {"route", "vrouter"}, TABLE_REGION},
+    {"vpc_attachment", "resource", {"route", "esp", "vrouter"}, TABLE_REGION},
+    {"customer_gateway", "resource", {"route", "bgp"}, TABLE_REGION},
+    {"vpn_connection", "resource", {"route", "esp", "bgp"}, TABLE_REGION},
+    {"vpn_tunnel", "resource", {"route", "esp", "ike", "bgp"}, TABLE_NODE},
+    {"border_gateway_route", "resource", {"route"}, TABLE_REGION},
+    {"tunnel_secret", "resource", {"ike"}, TABLE_NODE},
+    {"ike_sa", "ike", {"esp"}, TABLE_OWN_NODE},
+    {"child_sa", "ike", {"esp"}, TABLE_OWN_NODE},
+    {"tunnel_status", "ike", {"resource", "route", "bgp"}, TABLE_NODE},
+    {"tunnel_event", "ike", {"resource"}, TABLE_NODE},
+    {"node_status", "esp", {"ike", "bgp", "route", "resource", "vrouter"}, TABLE_REGION},
+    {"held_ike_sa", "esp", {"ike"}, TABLE_OWN_NODE},
+    {"sa_usage", "esp", {"ike"}, TABLE_OWN_NODE},
+    {"tunnel_counters", "esp", {"resource"}, TABLE_REGION},
+    {"bgp_session", "bgp", {"resource", "route"}, TABLE_REGION},
+    {"learned_route", "bgp", {"resource", "route"}, TABLE_REGION},
+    {"next_hop_group", "route", {"esp", "vrouter", "resource"}, TABLE_REGION},
+    {"effective_route", "route", {"esp", "resource"}, TABLE_REGION},
+    {"border_gateway_route_row", "route", {"resource"}, TABLE_REGION},
+    {"advertised_route", "route", {"bgp"}, TABLE_REGION},
+    {"vpc_route", "route", {"vrouter", "resource"}, TABLE_REGION},
+};
+const size_t table_rule_count = sizeof table_rules / sizeof table_rules[0];
+
+const struct table_rule *table_rule_find(const char *name)
+{
+	for (size_t i = 0; i < table_rule_count; i++) {
+		if (strcmp(table_rules[i].name, name) == 0) {
+			return &table_rules[i];
+		}
+	}
+	return NULL;
+}
+
+bool identity_split(const char *identity, char service[static 32], char node[static 64])
+{
+	const char *dot = strchr(identity, '.');
+	size_t length = dot ? (size_t)(dot - identity) : strlen(identity);
+	if (length == 0 || length >= 32 || (dot && (dot[1] == '\0' || strlen(dot + 1) >= 64))) {
+		return false;
+	}
+	memcpy(service, identity, length);
+	service[length] = '\0';
+	strcpy(node, dot ? dot + 1 : "");
+	return true;
+}
+
+bool table_admits(const struct table_rule *rule, const char *owner, const char *reader)
+{
+	char owner_service[32], owner_node[64], service[32], node[64];
+	if (!identity_split(owner, owner_service, owner_node) || !identity_split(reader, service, node)) {
+		return false;
+	}
+	if (strcmp(rule->owner, owner_service) != 0) {
+		return false;
+	}
+	if (rule->scope == TABLE_OWN_NODE && strcmp(owner_node, node) != 0) {
+		return false;
+	}
+	for (size_t i = 0; i < sizeof rule->readers / sizeof rule->readers[0] && rule->readers[i]; i++) {
+		if (strcmp(rule->readers[i], service) == 0) {
+			return true;
+		}
+	}
+	return false;
+}

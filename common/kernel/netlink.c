@@ -1,0 +1,214 @@
+// See netlink.h: the socket, requests and answers. The kernel answers each request in order before the next is sent, so an
+// answer with another sequence number is one that an interrupted call left behind, and is skipped. A dump that the kernel calls
+// inconsistent (NLM_F_DUMP_INTR) ends with -EAGAIN: its caller forgets what it heard and asks again.
+#include "common/base/alloc.h"
+#include "common/kernel/namespace.h"
+#include "common/kernel/netlink_message.h"
+#include <errno.h>
+#include <linux/rtnetlink.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+enum { ANSWER_CAPACITY = 65536 };
+
+struct netlink {
+	int fd;
+	uint32_t sequence;
+	_Alignas(struct nlmsghdr) char answer[ANSWER_CAPACITY];
+};
+
+struct netlink *netlink_new(int namespace)
+{
+	int fd = namespace_socket(namespace, AF_NETLINK, SOCK_RAW, NETLINK_ROUTE);
+	if (fd < 0) {
+		return NULL;
+	}
+	int on = 1;
+	setsockopt(fd, SOL_NETLINK, NETLINK_EXT_ACK, &on, sizeof on);
+	setsockopt(fd, SOL_NETLINK, NETLINK_CAP_ACK, &on, sizeof on);
+	setsockopt(fd, SOL_NETLINK, NETLINK_GET_STRICT_CHK, &on, sizeof on);
+	struct netlink *netlink = allocate(sizeof *netlink);
+	netlink->fd = fd;
+	return netlink;
+}
+
+void netlink_free(struct netlink **netlink)
+{
+	if (*netlink) {
+		close((*netlink)->fd);
+		free(*netlink);
+		*netlink = NULL;
+	}
+}
+
+void *message_begin(struct message *message, uint16_t type, uint16_t flags, size_t size)
+{
+	message->header = mnl_nlmsg_put_header(message->octets);
+	message->header->nlmsg_type = type;
+	message->header->nlmsg_flags = (uint16_t)(NLM_F_REQUEST | NLM_F_ACK | flags);
+	return mnl_nlmsg_put_extra_header(message->header, size);
+}
+
+// libmnl's checked forms tell when there is no room. The largest request here is a group of NETLINK_GROUP_MAX members, an
+// eighth of the capacity.
+void message_put(struct message *message, uint16_t type, const void *data, size_t length)
+{
+	if (!mnl_attr_put_check(message->header, sizeof message->octets, type, length, data)) {
+		abort();
+	}
+}
+
+void message_put_u8(struct message *message, uint16_t type, uint8_t value)
+{
+	message_put(message, type, &value, sizeof value);
+}
+
+void message_put_u16(struct message *message, uint16_t type, uint16_t value)
+{
+	message_put(message, type, &value, sizeof value);
+}
+
+void message_put_u32(struct message *message, uint16_t type, uint32_t value)
+{
+	message_put(message, type, &value, sizeof value);
+}
+
+void message_put_text(struct message *message, uint16_t type, const char *text)
+{
+	message_put(message, type, text, strlen(text) + 1);
+}
+
+void message_put_address(struct message *message, uint16_t type, const struct address *address)
+{
+	message_put(message, type, address->octets, address->length);
+}
+
+struct nlattr *message_nest(struct message *message, uint16_t type)
+{
+	struct nlattr *nest = mnl_attr_nest_start_check(message->header, sizeof message->octets, type);
+	if (!nest) {
+		abort();
+	}
+	return nest;
+}
+
+void message_nest_end(struct message *message, struct nlattr *nest)
+{
+	mnl_attr_nest_end(message->header, nest);
+}
+
+static int error_of(const struct nlmsghdr *header)
+{
+	if (mnl_nlmsg_get_payload_len(header) < sizeof(struct nlmsgerr)) {
+		return -EBADMSG;
+	}
+	const struct nlmsgerr *error = mnl_nlmsg_get_payload(header);
+	return error->error;
+}
+
+// Reads until the request with that sequence number is answered.
+static int collect(struct netlink *netlink, uint32_t sequence, message_fn *each, void *context)
+{
+	bool interrupted = false;
+	for (;;) {
+		ssize_t length = recv(netlink->fd, netlink->answer, sizeof netlink->answer, 0);
+		if (length < 0 && errno == EINTR) {
+			continue;
+		}
+		if (length < 0) {
+			return -errno;
+		}
+		int left = (int)length;
+		for (const struct nlmsghdr *header = (const struct nlmsghdr *)netlink->answer; mnl_nlmsg_ok(header, left);
+		     header = mnl_nlmsg_next(header, &left)) {
+			if (header->nlmsg_seq != sequence) {
+				continue;
+			}
+			interrupted = interrupted || (header->nlmsg_flags & NLM_F_DUMP_INTR);
+			if (header->nlmsg_type == NLMSG_ERROR) {
+				return error_of(header);
+			}
+			if (header->nlmsg_type == NLMSG_DONE) {
+				return interrupted ? -EAGAIN : 0;
+			}
+			if (header->nlmsg_type >= NLMSG_MIN_TYPE && each) {
+				each(context, header);
+			}
+		}
+	}
+}
+
+static int ask(struct netlink *netlink, struct nlmsghdr *header, message_fn *each, void *context)
+{
+	header->nlmsg_seq = ++netlink->sequence;
+	if (send(netlink->fd, header, header->nlmsg_len, 0) < 0) {
+		return -errno;
+	}
+	return collect(netlink, header->nlmsg_seq, each, context);
+}
+
+int message_ask(struct netlink *netlink, struct message *message, message_fn *one, void *context)
+{
+	return ask(netlink, message->header, one, context);
+}
+
+int message_dump(struct netlink *netlink, uint16_t type, size_t size, uint8_t family, message_fn *each, void *context)
+{
+	struct message message;
+	uint8_t *fixed = message_begin(&message, type, NLM_F_DUMP, size);
+	fixed[0] = family; // the first octet of every rtnetlink header
+	message.header->nlmsg_flags &= (uint16_t)~NLM_F_ACK;
+	return ask(netlink, message.header, each, context);
+}
+
+struct found_attributes {
+	const struct nlattr **at;
+	uint16_t maximum;
+};
+
+static int keep_attribute(const struct nlattr *attribute, void *context)
+{
+	const struct found_attributes *found = context;
+	if (mnl_attr_get_type(attribute) <= found->maximum) {
+		found->at[mnl_attr_get_type(attribute)] = attribute;
+	}
+	return MNL_CB_OK;
+}
+
+void message_attributes(const struct nlmsghdr *header, size_t fixed, const struct nlattr **attributes, uint16_t maximum)
+{
+	memset(attributes, 0, sizeof *attributes * ((size_t)maximum + 1));
+	struct found_attributes found = {attributes, maximum};
+	if (mnl_nlmsg_get_payload_len(header) >= fixed) {
+		mnl_attr_parse(header, (unsigned)fixed, keep_attribute, &found);
+	}
+}
+
+void nested_attributes(const struct nlattr *nest, const struct nlattr **attributes, uint16_t maximum)
+{
+	memset(attributes, 0, sizeof *attributes * ((size_t)maximum + 1));
+	struct found_attributes found = {attributes, maximum};
+	mnl_attr_parse_nested(nest, keep_attribute, &found);
+}
+
+struct address attribute_address(const struct nlattr *attribute)
+{
+	struct address address = {0};
+	size_t length = attribute ? mnl_attr_get_payload_len(attribute) : 0;
+	if (length == 4 || length == 16) {
+		address.length = (uint8_t)length;
+		memcpy(address.octets, mnl_attr_get_payload(attribute), length);
+	}
+	return address;
+}
+
+uint32_t attribute_u32(const struct nlattr *attribute)
+{
+	uint32_t value = 0;
+	if (attribute && mnl_attr_get_payload_len(attribute) >= sizeof value) {
+		memcpy(&value, mnl_attr_get_payload(attribute), sizeof value);
+	}
+	return value;
+}

@@ -1,0 +1,351 @@
+// Tunnels: configured, begun, begun again for ever, and what they say of themselves.
+#include "services/ike/v2/ike_sa.h"
+
+#include "common/base/alloc.h"
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { RETRY_SECONDS = 2, RETRY_SPREAD_SECONDS = 2, EVENT_REPEAT_SECONDS = 300, REFUSED_PAUSE_SECONDS = 10 };
+
+// ---- finding ----
+struct address_pair {
+	uint8_t octets[34];
+	size_t length;
+};
+
+static struct address_pair pair_of(const struct address *local, const struct address *remote)
+{
+	struct address_pair pair;
+	struct writer w = writer_of(pair.octets, sizeof pair.octets);
+	write_u8(&w, local->length);
+	write_bytes(&w, address_bytes(local));
+	write_u8(&w, remote->length);
+	write_bytes(&w, address_bytes(remote));
+	pair.length = writer_length(&w);
+	return pair;
+}
+
+struct tunnel *tunnel_find(const struct ike *ike, const char *id)
+{
+	return map_find_text(ike->tunnels, id);
+}
+
+struct tunnel *tunnel_by_addresses(const struct ike *ike, const struct address *local, const struct address *remote)
+{
+	struct address_pair pair = pair_of(local, remote);
+	return map_find(ike->tunnels_by_addresses, (struct bytes){pair.octets, pair.length});
+}
+
+static void index_addresses(struct ike *ike, struct tunnel *tunnel)
+{
+	struct address_pair pair = pair_of(&tunnel->config.local, &tunnel->config.remote);
+	map_insert(ike->tunnels_by_addresses, (struct bytes){pair.octets, pair.length}, tunnel);
+}
+
+static void unindex_addresses(struct ike *ike, struct tunnel *tunnel)
+{
+	if (tunnel_by_addresses(ike, &tunnel->config.local, &tunnel->config.remote) == tunnel) {
+		struct address_pair pair = pair_of(&tunnel->config.local, &tunnel->config.remote);
+		map_remove(ike->tunnels_by_addresses, (struct bytes){pair.octets, pair.length});
+	}
+}
+
+const struct secret *tunnel_secret(const struct ike *ike, const struct tunnel *tunnel)
+{
+	return map_find_text(ike->secrets, tunnel->config.id);
+}
+
+struct ike_sa *tunnel_current(const struct tunnel *tunnel)
+{
+	struct ike_sa *current = NULL;
+	for (size_t i = 0; i < tunnel->sa_count; i++) {
+		struct ike_sa *sa = tunnel->sas[i];
+		if (sa->state == IKE_SA_ESTABLISHED && !sa->provisional && (!current || sa->created >= current->created)) {
+			current = sa;
+		}
+	}
+	return current;
+}
+
+// ---- made and unmade ----
+struct tunnel *tunnel_new(struct ike *ike, const struct tunnel_config *config)
+{
+	struct tunnel *tunnel = allocate(sizeof *tunnel);
+	tunnel->config = *config;
+	tunnel->since = tunnel->retry_at = ike->now;
+	tunnel->deadline = INSTANT_NEVER;
+	tunnel->status_dirty = true;
+	tunnel->rekey_child_handled = config->rekey_child_requests;
+	tunnel->rekey_ike_handled = config->rekey_ike_requests;
+	tunnel->restart_handled = config->restart_requests;
+	map_insert_text(ike->tunnels, config->id, tunnel);
+	index_addresses(ike, tunnel);
+	return tunnel;
+}
+
+void tunnel_free(struct ike *ike, struct tunnel *tunnel)
+{
+	while (tunnel->sa_count > 0) {
+		ike_sa_remove(ike, tunnel->sas[0]);
+	}
+	heap_remove(ike, tunnel);
+	unindex_addresses(ike, tunnel);
+	map_remove_text(ike->tunnels, tunnel->config.id);
+	free(tunnel->shown);
+	free(tunnel);
+}
+
+static void close_all(struct ike *ike, struct tunnel *tunnel)
+{
+	for (size_t i = 0; i < tunnel->sa_count; i++) {
+		ike_sa_close(ike, tunnel->sas[i]);
+	}
+	tunnel->status_dirty = true;
+}
+
+void tunnel_remove(struct ike *ike, struct tunnel *tunnel)
+{
+	tunnel->removed = true;
+	close_all(ike, tunnel);
+}
+
+// What cannot change under a standing IKE SA.
+static bool needs_restart(const struct tunnel_config *a, const struct tunnel_config *b)
+{
+	return !address_equal(&a->local, &b->local) || !address_equal(&a->remote, &b->remote) ||
+	       strcmp(a->local_id, b->local_id) != 0 || strcmp(a->remote_id, b->remote_id) != 0 ||
+	       strcmp(a->border_gateway_id, b->border_gateway_id) != 0 || a->version_1 != b->version_1 ||
+	       a->force_encapsulation != b->force_encapsulation;
+}
+
+// Deeds that were asked for by counting up.
+static void do_requests(struct ike *ike, struct tunnel *tunnel)
+{
+	const struct tunnel_config *config = &tunnel->config;
+	struct ike_sa *sa = tunnel_current(tunnel);
+	if (config->restart_requests > tunnel->restart_handled) {
+		tunnel_event(ike, tunnel, "restart", "asked for");
+		snprintf(tunnel->reason, sizeof tunnel->reason, "restarted");
+		close_all(ike, tunnel);
+		tunnel->retry_at = ike->now;
+	} else if (sa) {
+		if (config->rekey_ike_requests > tunnel->rekey_ike_handled) {
+			sa->rekey_wanted = true;
+		}
+		for (size_t i = 0; i < sa->child_count && config->rekey_child_requests > tunnel->rekey_child_handled; i++) {
+			sa->children[i]->rekey_wanted = sa->children[i]->state == CHILD_LIVE;
+		}
+	}
+	// A number that went down is a new beginning of its counting.
+	tunnel->restart_handled = config->restart_requests;
+	tunnel->rekey_ike_handled = config->rekey_ike_requests;
+	tunnel->rekey_child_handled = config->rekey_child_requests;
+	for (size_t i = 0; i < tunnel->sa_count; i++) {
+		tunnel->sas[i]->dirty = true; // what was handled is kept with them
+	}
+}
+
+void tunnel_configure(struct ike *ike, const struct tunnel_config *config)
+{
+	struct tunnel *tunnel = tunnel_find(ike, config->id);
+	if (!tunnel) {
+		tunnel = tunnel_new(ike, config);
+	} else {
+		bool restart = needs_restart(&tunnel->config, config);
+		bool woken = config->enabled && (!tunnel->config.enabled || tunnel->removed || restart);
+		if (restart) {
+			close_all(ike, tunnel); // the farewell goes by the old addresses, which each IKE SA has for itself
+		}
+		unindex_addresses(ike, tunnel);
+		tunnel->config = *config;
+		tunnel->removed = false;
+		index_addresses(ike, tunnel);
+		if (woken) {
+			tunnel->retry_at = ike->now;
+			tunnel->tried = false;
+			tunnel->reason[0] = '\0';
+		}
+	}
+	tunnel->known = true;
+	tunnel->status_dirty = true;
+	do_requests(ike, tunnel);
+	tunnel_run(ike, tunnel);
+}
+
+// ---- failing and trying again ----
+void tunnel_retry(struct ike *ike, struct tunnel *tunnel, duration least, duration spread)
+{
+	tunnel->retry_at = ike->now + least + MILLISECONDS(random_below(&ike->random, (uint32_t)(spread / 1000) + 1));
+}
+
+// Whether it can carry traffic, whatever was told of it last.
+static bool is_up(const struct tunnel *tunnel)
+{
+	for (size_t i = 0; i < tunnel->sa_count; i++) {
+		const struct ike_sa *sa = tunnel->sas[i];
+		if (sa->state != IKE_SA_ESTABLISHED && sa->state != IKE_SA_REPLACED) {
+			continue;
+		}
+		if (child_count_live(sa) > 0) {
+			return true;
+		}
+	}
+	return false;
+}
+
+static void fail(struct ike *ike, struct tunnel *tunnel, const char *reason, duration pause)
+{
+	// The same failure over and over is one event in five minutes.
+	bool same = strcmp(reason, tunnel->event_reason) == 0;
+	if (tunnel->event_at == 0 || ike->now - tunnel->event_at > (same ? SECONDS(EVENT_REPEAT_SECONDS) : pause)) {
+		snprintf(tunnel->event_reason, sizeof tunnel->event_reason, "%s", reason);
+		tunnel->event_at = ike->now;
+		tunnel_event(ike, tunnel, "negotiation-failed", "%s", reason);
+	}
+	if (!is_up(tunnel)) {
+		snprintf(tunnel->reason, sizeof tunnel->reason, "%s", reason);
+		tunnel->status_dirty = true;
+		tunnel->tried = true;
+	}
+}
+
+void tunnel_failed(struct ike *ike, struct tunnel *tunnel, const char *format, ...)
+{
+	char reason[REASON_MAX];
+	va_list arguments;
+	va_start(arguments, format);
+	vsnprintf(reason, sizeof reason, format, arguments);
+	va_end(arguments);
+	fail(ike, tunnel, reason, -1);
+	if (tunnel->retry_at <= ike->now) {
+		tunnel_retry(ike, tunnel, SECONDS(RETRY_SECONDS), SECONDS(RETRY_SPREAD_SECONDS));
+	}
+}
+
+void tunnel_refused(struct ike *ike, struct tunnel *tunnel, const char *format, ...)
+{
+	if (is_up(tunnel)) {
+		return;
+	}
+	char reason[REASON_MAX];
+	va_list arguments;
+	va_start(arguments, format);
+	vsnprintf(reason, sizeof reason, format, arguments);
+	va_end(arguments);
+	fail(ike, tunnel, reason, SECONDS(REFUSED_PAUSE_SECONDS));
+}
+
+// ---- status ----
+static void set_state(struct ike *ike, struct tunnel *tunnel, enum tunnel_state state)
+{
+	if (tunnel->state == state) {
+		return;
+	}
+	if (state == TUNNEL_UP) {
+		tunnel->generation++;
+		tunnel->reason[0] = tunnel->event_reason[0] = '\0';
+		tunnel->tried = false;
+		tunnel_event(ike, tunnel, "tunnel-up", "%s", "");
+	} else if (tunnel->state == TUNNEL_UP) {
+		tunnel_event(ike, tunnel, "tunnel-down", "%s", tunnel->reason);
+	}
+	tunnel->state = state;
+	tunnel->since = ike->now;
+	tunnel->status_dirty = true;
+	for (size_t i = 0; i < tunnel->sa_count; i++) {
+		tunnel->sas[i]->dirty = true;
+	}
+}
+
+static void refresh_status(struct ike *ike, struct tunnel *tunnel)
+{
+	const struct tunnel_config *config = &tunnel->config;
+	bool trying = false;
+	for (size_t i = 0; i < tunnel->sa_count; i++) {
+		trying = trying || tunnel->sas[i]->state < IKE_SA_ESTABLISHED;
+	}
+	if (!config->enabled) {
+		snprintf(tunnel->reason, sizeof tunnel->reason, "administratively down");
+		set_state(ike, tunnel, TUNNEL_DOWN);
+	} else if (config->version_1) {
+		snprintf(tunnel->reason, sizeof tunnel->reason, "IKE version 1 is not spoken by this gateway");
+		set_state(ike, tunnel, TUNNEL_DOWN);
+	} else if (is_up(tunnel)) {
+		set_state(ike, tunnel, TUNNEL_UP);
+	} else {
+		// A first attempt is CONNECTING; after a failure DOWN with its reason is more honest, while the next is made.
+		if (!tunnel->tried && !tunnel_secret(ike, tunnel)) {
+			snprintf(tunnel->reason, sizeof tunnel->reason, "waiting for the pre-shared key");
+		} else if (!tunnel->tried && tunnel->reason[0] == '\0' && !config->initiate) {
+			snprintf(tunnel->reason, sizeof tunnel->reason, "waiting for the peer to begin");
+		}
+		set_state(ike, tunnel, trying && !tunnel->tried ? TUNNEL_CONNECTING : TUNNEL_DOWN);
+	}
+	if (tunnel->status_dirty) {
+		tunnel->status_dirty = false;
+		action_status(ike, tunnel, false);
+	}
+}
+
+// ---- what is due ----
+static bool may_initiate(const struct ike *ike, const struct tunnel *tunnel)
+{
+	const struct tunnel_config *config = &tunnel->config;
+	if (!ike->started || !tunnel->known || tunnel->removed || !config->enabled || config->version_1 || !config->initiate ||
+	    !tunnel_secret(ike, tunnel)) {
+		return false;
+	}
+	for (size_t i = 0; i < tunnel->sa_count; i++) {
+		uint8_t state = tunnel->sas[i]->state;
+		if (state == IKE_SA_INIT_SENT || state == IKE_SA_AUTH_SENT || state == IKE_SA_ESTABLISHED ||
+		    state == IKE_SA_CLOSING) {
+			return false; // CLOSING: the farewell first, so that it does not meet the new beginning
+		}
+	}
+	return true;
+}
+
+// An IKE SA may go while others are looked at, so each is found anew.
+static void run_sas(struct ike *ike, struct tunnel *tunnel)
+{
+	for (size_t i = tunnel->sa_count; i-- > 0;) {
+		if (i < tunnel->sa_count) {
+			ike_sa_run(ike, tunnel->sas[i]);
+		}
+	}
+}
+
+void tunnel_run(struct ike *ike, struct tunnel *tunnel)
+{
+	const struct tunnel_config *config = &tunnel->config;
+	if (!ike->started) {
+		return;
+	}
+	if (!config->enabled || config->version_1 || tunnel->removed) {
+		close_all(ike, tunnel);
+	}
+	run_sas(ike, tunnel);
+	if (may_initiate(ike, tunnel) && ike->now >= tunnel->retry_at) {
+		tunnel->retry_at = ike->now; // set when this attempt fails
+		ike_sa_init_begin(ike, tunnel);
+	}
+	tunnel_select_outbound(ike, tunnel);
+	if (tunnel->removed && tunnel->sa_count == 0) {
+		action_status(ike, tunnel, true);
+		tunnel_free(ike, tunnel);
+		return;
+	}
+	refresh_status(ike, tunnel);
+	instant deadline = may_initiate(ike, tunnel) ? tunnel->retry_at : INSTANT_NEVER;
+	for (size_t i = 0; i < tunnel->sa_count; i++) {
+		struct ike_sa *sa = tunnel->sas[i];
+		if (sa->dirty) {
+			sa->dirty = false;
+			state_save(ike, sa);
+		}
+		deadline = instant_min(deadline, ike_sa_deadline(sa));
+	}
+	heap_set(ike, tunnel, deadline);
+}

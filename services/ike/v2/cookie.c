@@ -1,0 +1,59 @@
+// See cookie.h. Cookie = version | HMAC-SHA2-256(secret of the version, Ni | IPi | SPIi), as §2.6 proposes. The secret changes
+// every minute, and cookies of the one before are still good.
+#include "services/ike/v2/cookie.h"
+
+#include "common/base/secret.h"
+#include "services/ike/crypto/ike_crypto.h"
+#include <string.h>
+
+static void renew(struct cookie_jar *jar, struct random *random, instant now)
+{
+	if (jar->renewed == 0) {
+		random_fill(random, jar->secrets, sizeof jar->secrets);
+		jar->renewed = now > 0 ? now : 1;
+	} else if (now - jar->renewed > SECONDS(60)) {
+		// After a long quiet time both are old.
+		if (now - jar->renewed > SECONDS(120)) {
+			random_fill(random, jar->secrets[jar->version % 2], sizeof jar->secrets[0]);
+		}
+		jar->version++;
+		random_fill(random, jar->secrets[jar->version % 2], sizeof jar->secrets[0]);
+		jar->renewed = now;
+	}
+}
+
+static void compute(const struct cookie_jar *jar, uint8_t version, struct bytes nonce, const struct address *remote,
+                    uint64_t spi_i, uint8_t out[static COOKIE_LENGTH])
+{
+	uint8_t octets[256 + 16 + 8], hash[HASH_MAX];
+	struct writer w = writer_of(octets, sizeof octets);
+	write_bytes(&w, nonce);
+	write_bytes(&w, address_bytes(remote));
+	write_u64(&w, spi_i);
+	hmac(INTEGRITY_SHA2_256, (struct bytes){jar->secrets[version % 2], sizeof jar->secrets[0]}, writer_bytes(&w), hash);
+	out[0] = version;
+	memcpy(out + 1, hash, COOKIE_LENGTH - 1);
+}
+
+void cookie_make(struct cookie_jar *jar, struct random *random, instant now, struct bytes nonce, const struct address *remote,
+                 uint64_t spi_i, uint8_t out[static COOKIE_LENGTH])
+{
+	renew(jar, random, now);
+	compute(jar, jar->version, nonce, remote, spi_i, out);
+}
+
+bool cookie_good(struct cookie_jar *jar, struct random *random, instant now, struct bytes nonce, const struct address *remote,
+                 uint64_t spi_i, struct bytes cookie)
+{
+	renew(jar, random, now);
+	if (cookie.length != COOKIE_LENGTH) {
+		return false;
+	}
+	uint8_t version = cookie.data[0];
+	if (version != jar->version && version != (uint8_t)(jar->version - 1)) {
+		return false;
+	}
+	uint8_t good[COOKIE_LENGTH];
+	compute(jar, version, nonce, remote, spi_i, good);
+	return constant_time_equal(cookie, (struct bytes){good, sizeof good});
+}

@@ -1,0 +1,242 @@
+// IKE SAs as things: made, found by our SPI, replaced, closed, removed; and which one remains when a tunnel has several (RFC
+// 7296 §2.4 INITIAL_CONTACT, §2.8 redundant ones).
+#include "services/ike/v2/ike_sa.h"
+
+#include "common/base/alloc.h"
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+	CLOSING_SECONDS = 6,   // how long a delete is repeated
+	CLOSED_SECONDS = 6,    // how long retransmissions are answered
+	DUPLICATE_SECONDS = 3, // how long the peer has to close the IKE SA it replaced with another
+	CROSSING_SECONDS = 10, // or the one of two crossing ones that was its own
+	DUPLICATE_PAUSE = 600, // after closing one too many: a peer that always comes back is left with two
+};
+
+static struct bytes spi_key(const uint64_t *spi)
+{
+	return (struct bytes){(const uint8_t *)spi, sizeof *spi};
+}
+
+uint64_t ike_sa_spi(const struct ike_sa *sa)
+{
+	return sa->initiator ? sa->spi_i : sa->spi_r;
+}
+
+uint64_t ike_spi_new(struct ike *ike)
+{
+	uint64_t spi;
+	do {
+		spi = random_u64(&ike->random);
+	} while (spi == 0 || map_find(ike->sas, spi_key(&spi)));
+	return spi;
+}
+
+struct ike_sa *ike_sa_new(struct ike *ike, struct tunnel *tunnel, bool initiator)
+{
+	if (tunnel->sa_count == TUNNEL_SAS_MAX) {
+		return NULL;
+	}
+	struct ike_sa *sa = allocate(sizeof *sa);
+	sa->tunnel = tunnel;
+	sa->initiator = initiator;
+	sa->local = tunnel->config.local;
+	sa->remote = tunnel->config.remote;
+	sa->created = sa->last_in = ike->now;
+	sa->rekey_at = sa->expire_at = sa->close_at = sa->keepalive_at = INSTANT_NEVER;
+	sa->new_child_at = ike->now;
+	sa->child_group = sa->ike_group = 0xff;
+	random_fill(&ike->random, &sa->next_iv, sizeof sa->next_iv);
+	tunnel->sas[tunnel->sa_count++] = sa;
+	return sa;
+}
+
+void ike_sa_index(struct ike *ike, struct ike_sa *sa)
+{
+	uint64_t spi = ike_sa_spi(sa);
+	map_insert(ike->sas, spi_key(&spi), sa);
+}
+
+struct ike_sa *ike_sa_find(const struct ike *ike, uint64_t spi)
+{
+	return map_find(ike->sas, spi_key(&spi));
+}
+
+void handshake_free(struct ike_sa *sa)
+{
+	struct handshake *handshake = sa->handshake;
+	if (handshake) {
+		free(handshake->init_request);
+		free(handshake->init_response);
+		wipe(handshake, sizeof *handshake);
+		free(handshake);
+		sa->handshake = NULL;
+	}
+}
+
+static bool is_saved(const struct ike_sa *sa)
+{
+	return sa->state == IKE_SA_ESTABLISHED || sa->state == IKE_SA_REPLACED || sa->state == IKE_SA_CLOSING;
+}
+
+void ike_sa_remove(struct ike *ike, struct ike_sa *sa)
+{
+	struct tunnel *tunnel = sa->tunnel;
+	while (sa->child_count > 0) {
+		child_remove(ike, sa, sa->children[0]);
+	}
+	if (sa->handshake) {
+		child_spi_release(ike, sa->handshake->child_spi);
+	}
+	request_done(ike, sa);
+	if (is_saved(sa)) {
+		action_state(ike, ike_sa_spi(sa), (struct bytes){0});
+	}
+	ike->half_open -= sa->state == IKE_SA_HALF_OPEN;
+	uint64_t spi = ike_sa_spi(sa);
+	if (map_find(ike->sas, spi_key(&spi)) == sa) {
+		map_remove(ike->sas, spi_key(&spi));
+	}
+	for (size_t i = 0; i < tunnel->sa_count; i++) {
+		if (tunnel->sas[i] == sa) {
+			memmove(&tunnel->sas[i], &tunnel->sas[i + 1], (tunnel->sa_count - i - 1) * sizeof tunnel->sas[0]);
+			tunnel->sa_count--;
+			break;
+		}
+	}
+	tunnel->status_dirty = true;
+	handshake_free(sa);
+	free(sa->response);
+	wipe(sa, sizeof *sa);
+	free(sa);
+}
+
+void ike_sa_clock(struct ike *ike, struct ike_sa *sa)
+{
+	const struct tunnel_config *config = &sa->tunnel->config;
+	duration lifetime = SECONDS(config->ike_lifetime ? config->ike_lifetime : 28800);
+	duration fuzz = SECONDS(config->rekey_margin) * random_below(&ike->random, config->rekey_fuzz + 1) / 100;
+	duration soft = lifetime - SECONDS(config->rekey_margin) - fuzz;
+	sa->rekey_at = ike->now + (soft > lifetime / 4 ? soft : lifetime / 4);
+	sa->expire_at = ike->now + lifetime;
+	sa->rekey_wanted = false;
+	sa->dirty = true;
+}
+
+static void stop_sending(struct ike *ike, struct ike_sa *sa)
+{
+	for (size_t i = 0; i < sa->child_count; i++) {
+		if (sa->children[i]->in_use) {
+			sa->children[i]->in_use = false;
+			action_put_child(ike, sa, sa->children[i]);
+		}
+	}
+}
+
+void ike_sa_close(struct ike *ike, struct ike_sa *sa)
+{
+	if (sa->state >= IKE_SA_CLOSING) {
+		return;
+	}
+	if (sa->state < IKE_SA_ESTABLISHED && sa->farewell == 0) {
+		ike->half_open -= sa->state == IKE_SA_HALF_OPEN;
+		sa->state = IKE_SA_CLOSED; // the peer has nothing to delete, or will find out by itself
+		sa->close_at = ike->now;
+		return;
+	}
+	stop_sending(ike, sa);
+	sa->state = IKE_SA_CLOSING;
+	sa->close_at = ike->now + SECONDS(CLOSING_SECONDS);
+	sa->dirty = true;
+	sa->tunnel->status_dirty = true;
+}
+
+void ike_sa_closed(struct ike *ike, struct ike_sa *sa)
+{
+	if (sa->state == IKE_SA_CLOSED) {
+		return;
+	}
+	request_done(ike, sa);
+	if (is_saved(sa)) {
+		action_state(ike, ike_sa_spi(sa), (struct bytes){0});
+	}
+	for (size_t i = 0; i < sa->child_count; i++) {
+		child_linger(ike, sa, sa->children[i]);
+	}
+	ike->half_open -= sa->state == IKE_SA_HALF_OPEN;
+	sa->state = IKE_SA_CLOSED;
+	sa->close_at = ike->now + SECONDS(CLOSED_SECONDS);
+	sa->tunnel->status_dirty = true;
+}
+
+void ike_sa_move_children(struct ike *ike, struct ike_sa *from, struct ike_sa *to)
+{
+	while (from->child_count > 0 && to->child_count < CHILDREN_MAX) {
+		struct child_sa *child = from->children[0];
+		memmove(&from->children[0], &from->children[1], --from->child_count * sizeof from->children[0]);
+		to->children[to->child_count++] = child;
+		child->sa = to;
+		action_put_child(ike, to, child);
+	}
+	to->new_child_at = instant_min(to->new_child_at, from->new_child_at);
+	to->child_group = from->child_group;
+	from->dirty = to->dirty = true;
+}
+
+bool nonce_less(const struct nonce *a, const struct nonce *b)
+{
+	size_t length = a->length < b->length ? a->length : b->length;
+	int order = memcmp(a->octets, b->octets, length);
+	return order < 0 || (order == 0 && a->length < b->length);
+}
+
+const struct nonce *nonce_lower(const struct nonce *a, const struct nonce *b)
+{
+	return nonce_less(b, a) ? b : a;
+}
+
+// Both ends began an IKE SA before either was done: as with redundant rekeyed ones, that with the lowest nonce is closed by the
+// end that created it.
+static void resolve_crossing(struct ike *ike, struct ike_sa *a, struct ike_sa *b)
+{
+	struct ike_sa *loser = nonce_less(&a->lowest, &b->lowest) ? a : b;
+	if (loser->initiator) {
+		ike_sa_close(ike, loser);
+	} else {
+		loser->state = IKE_SA_REPLACED;
+		loser->close_at = ike->now + SECONDS(CROSSING_SECONDS);
+		loser->dirty = true;
+	}
+}
+
+void ike_sa_authenticated(struct ike *ike, struct ike_sa *sa, bool initial_contact)
+{
+	struct tunnel *tunnel = sa->tunnel;
+	for (size_t i = tunnel->sa_count; i-- > 0;) {
+		struct ike_sa *other = tunnel->sas[i];
+		if (other == sa || i >= tunnel->sa_count) {
+			continue;
+		}
+		if (other->state == IKE_SA_INIT_SENT) {
+			ike_sa_remove(ike, other); // not needed any more
+		} else if (other->state == IKE_SA_CLOSING && initial_contact) {
+			ike_sa_closed(ike, other);
+		} else if (other->state == IKE_SA_REPLACED && initial_contact) {
+			ike_sa_remove(ike, other);
+		} else if (other->state != IKE_SA_ESTABLISHED) {
+			continue;
+		} else if (sa->initiator != other->initiator && sa->created < other->established) {
+			resolve_crossing(ike, sa, other);
+		} else if (initial_contact) {
+			ike_sa_remove(ike, other); // the peer no longer knows of it
+		} else {
+			other->state = IKE_SA_REPLACED;
+			bool pause = tunnel->duplicate_closed && ike->now - tunnel->duplicate_closed < SECONDS(DUPLICATE_PAUSE);
+			other->close_at = pause ? other->expire_at : ike->now + SECONDS(DUPLICATE_SECONDS);
+			tunnel->duplicate_closed = ike->now;
+			other->dirty = true;
+		}
+	}
+	tunnel->status_dirty = true;
+}

@@ -1,0 +1,79 @@
+// Requests and responses (RFC 7296 §2.1 to §2.3): a window of one, exponential retransmission, and the last response kept for
+// the peer's retransmissions.
+#include "services/ike/v2/ike_sa.h"
+
+#include "common/base/alloc.h"
+#include <stdlib.h>
+#include <string.h>
+
+enum { FIRST_RESEND = 500, LAST_RESEND = 2000 }; // milliseconds
+
+static void start(struct ike *ike, struct ike_sa *sa, enum request_kind kind, struct bytes message)
+{
+	struct request *request = &sa->request;
+	free(request->octets);
+	request->octets = allocate(message.length);
+	memcpy(request->octets, message.data, message.length);
+	request->length = message.length;
+	request->kind = (uint8_t)kind;
+	request->message_id = sa->next_request;
+	request->first_sent = ike->now;
+	request->interval = MILLISECONDS(FIRST_RESEND);
+	request->resend_at = ike->now + request->interval;
+	sa->dirty = true;
+	action_send(ike, sa, message);
+}
+
+void request_send_plain(struct ike *ike, struct ike_sa *sa, enum request_kind kind, struct bytes message)
+{
+	start(ike, sa, kind, message);
+}
+
+void request_send(struct ike *ike, struct ike_sa *sa, enum request_kind kind, uint8_t exchange, const struct chain *chain)
+{
+	uint8_t message[IKE_MESSAGE_MAX];
+	size_t length = message_seal(ike, sa, exchange, false, sa->next_request, chain, message);
+	if (length > 0) {
+		start(ike, sa, kind, (struct bytes){message, length});
+	}
+}
+
+void request_resend(struct ike *ike, struct ike_sa *sa)
+{
+	struct request *request = &sa->request;
+	if (request->kind == REQUEST_NONE || ike->now < request->resend_at) {
+		return;
+	}
+	request->interval =
+	    request->interval * 2 < MILLISECONDS(LAST_RESEND) ? request->interval * 2 : MILLISECONDS(LAST_RESEND);
+	request->resend_at = ike->now + request->interval;
+	action_send(ike, sa, (struct bytes){request->octets, request->length});
+}
+
+void request_done(struct ike *ike, struct ike_sa *sa)
+{
+	struct request *request = &sa->request;
+	if (request->kind == REQUEST_NONE) {
+		return;
+	}
+	child_spi_release(ike, request->new_spi);
+	free(request->octets);
+	wipe(request, sizeof *request);
+	sa->dirty = true;
+}
+
+void respond(struct ike *ike, struct ike_sa *sa, uint8_t exchange, const struct chain *chain)
+{
+	uint8_t message[IKE_MESSAGE_MAX];
+	size_t length = message_seal(ike, sa, exchange, true, sa->next_expected, chain, message);
+	sa->next_expected++;
+	sa->dirty = true;
+	free(sa->response);
+	sa->response = NULL;
+	sa->response_length = length;
+	if (length > 0) {
+		sa->response = allocate(length);
+		memcpy(sa->response, message, length);
+		action_send(ike, sa, (struct bytes){message, length});
+	}
+}

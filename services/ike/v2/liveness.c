@@ -1,0 +1,251 @@
+// What is due on an IKE SA, found by looking at it. All its timers:
+//   retransmission   0.5 s, doubling up to 2 s (ike_window.c)
+//   handshake        given up 10 s after a request without an answer; a peer's half-open one after 15 s
+//   liveness         asks after dpd.interval without a sign of life, dead at dpd.timeout (RFC 7296 §2.4); an unanswered request
+//   is the end after 60 s lifetimes        rekeyed at lifetime - margin - fuzz, closed at the lifetime (§2.8) replaced deleted
+//   by us when who should have has not after 65 s linger           6 s: inbound child SAs after their delete, closed IKE SAs
+//   for retransmissions NAT keepalive    20 s, only when a NAT is before us (RFC 3948 §4)
+#include "services/ike/v2/ike_sa.h"
+
+enum { HANDSHAKE_SECONDS = 10, ANSWER_SECONDS = 60, PROVISIONAL_SECONDS = 60, KEEPALIVE_SECONDS = 20 };
+
+static instant probe_at(const struct ike_sa *sa)
+{
+	const struct tunnel_config *config = &sa->tunnel->config;
+	if (!config->dpd) {
+		return INSTANT_NEVER;
+	}
+	duration interval = SECONDS(config->dpd_interval), half = SECONDS(config->dpd_timeout) / 2;
+	return sa->last_in + (interval < half ? interval : half);
+}
+
+// When the peer counts as dead if nothing comes.
+static instant dead_at(const struct ike_sa *sa)
+{
+	const struct tunnel_config *config = &sa->tunnel->config;
+	instant by_silence = config->dpd ? sa->last_in + SECONDS(config->dpd_timeout) : INSTANT_NEVER;
+	instant by_request =
+	    sa->request.kind != REQUEST_NONE ? sa->request.first_sent + SECONDS(ANSWER_SECONDS) : INSTANT_NEVER;
+	return instant_min(by_silence, by_request);
+}
+
+static void peer_is_dead(struct ike *ike, struct ike_sa *sa)
+{
+	struct tunnel *tunnel = sa->tunnel;
+	bool current = tunnel_current(tunnel) == sa;
+	uint8_t action = tunnel->config.dpd_action;
+	duration silence = ike->now - sa->last_in;
+	ike_sa_remove(ike, sa);
+	if (!current || tunnel_current(tunnel)) {
+		return; // one that was replaced
+	}
+	tunnel_failed(ike, tunnel, "the peer is silent: no sign of life for %lld s", (long long)(silence / SECONDS(1)));
+	tunnel_retry(ike, tunnel, MILLISECONDS(100), MILLISECONDS(400));
+	if (action == DPD_CLEAR || action == DPD_NONE) {
+		tunnel->retry_at = INSTANT_NEVER;
+	}
+}
+
+// ---- child SAs ----
+// The end of its lifetime; but one whose replacement the peer may not have yet stays until that is clear.
+static instant end_of(const struct ike_sa *sa, const struct child_sa *child)
+{
+	instant end = child->expire_at;
+	for (size_t i = 0; i < sa->child_count; i++) {
+		const struct child_sa *other = sa->children[i];
+		bool replacement = other->state == CHILD_LIVE && other->generation > child->generation;
+		end = replacement && other->confirmed_at > end ? other->confirmed_at : end;
+	}
+	return end;
+}
+
+static void child_run(struct ike *ike, struct ike_sa *sa, struct child_sa *child)
+{
+	if (child->state == CHILD_LINGERING) {
+		if (ike->now >= child->remove_at) {
+			child_remove(ike, sa, child);
+		}
+		return;
+	}
+	bool overdue = ike->now >= end_of(sa, child) || (child->state == CHILD_REPLACED && ike->now >= child->remove_at);
+	if (child->state != CHILD_DELETING && overdue && sa->state == IKE_SA_ESTABLISHED) {
+		child->state = CHILD_DELETING;
+		sa->dirty = true;
+		sa->new_child_at = ike->now;
+	}
+}
+
+static instant child_deadline(const struct ike_sa *sa, const struct child_sa *child)
+{
+	if (child->state == CHILD_LINGERING) {
+		return child->remove_at;
+	}
+	if (sa->state != IKE_SA_ESTABLISHED || child->state == CHILD_DELETING) {
+		return INSTANT_NEVER;
+	}
+	if (child->state == CHILD_REPLACED) {
+		return instant_min(child->remove_at, end_of(sa, child));
+	}
+	bool idle = sa->request.kind == REQUEST_NONE;
+	instant due = child->rekey_wanted ? 0 : child->rekey_at;
+	due = due > child->confirmed_at ? due : child->confirmed_at;
+	return idle ? instant_min(end_of(sa, child), due) : end_of(sa, child);
+}
+
+static struct child_sa *child_to_delete(const struct ike_sa *sa)
+{
+	for (size_t i = 0; i < sa->child_count; i++) {
+		if (sa->children[i]->state == CHILD_DELETING) {
+			return sa->children[i];
+		}
+	}
+	return NULL;
+}
+
+static struct child_sa *child_to_rekey(const struct ike *ike, const struct ike_sa *sa)
+{
+	for (size_t i = 0; i < sa->child_count; i++) {
+		struct child_sa *child = sa->children[i];
+		bool due = child->rekey_wanted || ike->now >= child->rekey_at;
+		if (child->state == CHILD_LIVE && due && ike->now >= child->confirmed_at) {
+			return child;
+		}
+	}
+	return NULL;
+}
+
+static bool wants_child(const struct ike_sa *sa)
+{
+	return child_count_live(sa) == 0 && sa->tunnel->config.initiate && tunnel_current(sa->tunnel) == sa;
+}
+
+// The next request of an established IKE SA, when none is under way.
+static void next_request(struct ike *ike, struct ike_sa *sa)
+{
+	struct child_sa *child;
+	if (sa->provisional) {
+		return;
+	}
+	if ((child = child_to_delete(sa)) != NULL) {
+		informational_begin(ike, sa, REQUEST_DELETE_CHILD, child);
+	} else if (sa->rekey_wanted || ike->now >= sa->rekey_at) {
+		sa->rekey_wanted = false;
+		sa->rekey_at = ike->now + SECONDS(10); // if nothing comes of it
+		rekey_ike_begin(ike, sa);
+	} else if ((child = child_to_rekey(ike, sa)) != NULL) {
+		child->rekey_wanted = false;
+		child->rekey_at = ike->now + SECONDS(10);
+		create_child_begin(ike, sa, child);
+	} else if (wants_child(sa) && ike->now >= sa->new_child_at) {
+		sa->new_child_at = ike->now + SECONDS(10);
+		create_child_begin(ike, sa, NULL);
+	} else if (ike->now >= probe_at(sa)) {
+		informational_begin(ike, sa, REQUEST_PROBE, NULL);
+	}
+}
+
+// ---- the IKE SA ----
+static void run_established(struct ike *ike, struct ike_sa *sa)
+{
+	if (ike->now >= dead_at(sa)) {
+		peer_is_dead(ike, sa);
+		return;
+	}
+	if (ike->now >= sa->expire_at || (sa->provisional && ike->now >= sa->created + SECONDS(PROVISIONAL_SECONDS))) {
+		struct tunnel *tunnel = sa->tunnel;
+		ike_sa_close(ike, sa);
+		if (!tunnel_current(tunnel)) {
+			tunnel_failed(ike, tunnel, "the IKE SA reached its lifetime and could not be rekeyed");
+			tunnel_retry(ike, tunnel, MILLISECONDS(100), MILLISECONDS(400));
+		}
+		return;
+	}
+	if (ike->now >= sa->keepalive_at) {
+		action_keepalive(ike, sa);
+		sa->keepalive_at = ike->now + SECONDS(KEEPALIVE_SECONDS);
+	}
+	if (sa->request.kind == REQUEST_NONE) {
+		next_request(ike, sa);
+	}
+	request_resend(ike, sa);
+}
+
+static void run_handshake(struct ike *ike, struct ike_sa *sa)
+{
+	if (ike->now < sa->request.first_sent + SECONDS(HANDSHAKE_SECONDS)) {
+		request_resend(ike, sa);
+		return;
+	}
+	tunnel_failed(ike, sa->tunnel, "no response from the peer to %s",
+	              sa->state == IKE_SA_INIT_SENT ? "IKE_SA_INIT" : "IKE_AUTH");
+	ike_sa_remove(ike, sa);
+}
+
+void ike_sa_run(struct ike *ike, struct ike_sa *sa)
+{
+	for (size_t i = sa->child_count; i-- > 0;) {
+		child_run(ike, sa, sa->children[i]);
+	}
+	switch ((enum ike_sa_state)sa->state) {
+	case IKE_SA_INIT_SENT:
+	case IKE_SA_AUTH_SENT:
+		run_handshake(ike, sa);
+		return;
+	case IKE_SA_HALF_OPEN:
+	case IKE_SA_CLOSED:
+		if (ike->now >= sa->close_at) {
+			ike_sa_remove(ike, sa);
+		}
+		return;
+	case IKE_SA_ESTABLISHED:
+		run_established(ike, sa);
+		return;
+	case IKE_SA_REPLACED:
+		request_resend(ike, sa);
+		if (ike->now >= sa->close_at) {
+			ike_sa_close(ike, sa);
+			ike_sa_run(ike, sa);
+		}
+		return;
+	case IKE_SA_CLOSING:
+		if (sa->request.kind == REQUEST_NONE) {
+			informational_begin(ike, sa, REQUEST_DELETE_IKE, NULL);
+		}
+		request_resend(ike, sa);
+		if (ike->now >= sa->close_at) {
+			ike_sa_remove(ike, sa); // the peer does not answer; its own liveness will tell it
+		}
+		return;
+	}
+}
+
+instant ike_sa_deadline(const struct ike_sa *sa)
+{
+	instant at = sa->request.kind != REQUEST_NONE ? sa->request.resend_at : INSTANT_NEVER;
+	for (size_t i = 0; i < sa->child_count; i++) {
+		at = instant_min(at, child_deadline(sa, sa->children[i]));
+	}
+	switch ((enum ike_sa_state)sa->state) {
+	case IKE_SA_INIT_SENT:
+	case IKE_SA_AUTH_SENT:
+		return instant_min(at, sa->request.first_sent + SECONDS(HANDSHAKE_SECONDS));
+	case IKE_SA_HALF_OPEN:
+	case IKE_SA_CLOSED:
+	case IKE_SA_REPLACED:
+	case IKE_SA_CLOSING:
+		return instant_min(at, sa->close_at);
+	case IKE_SA_ESTABLISHED:
+		break;
+	}
+	at = instant_min(at, instant_min(dead_at(sa), instant_min(sa->expire_at, sa->keepalive_at)));
+	if (sa->provisional) {
+		return instant_min(at, sa->created + SECONDS(PROVISIONAL_SECONDS));
+	}
+	if (sa->request.kind != REQUEST_NONE) {
+		return at;
+	}
+	if (wants_child(sa)) {
+		at = instant_min(at, sa->new_child_at);
+	}
+	return instant_min(at, instant_min(probe_at(sa), sa->rekey_wanted ? 0 : sa->rekey_at));
+}
