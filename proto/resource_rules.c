@@ -562,6 +562,11 @@ const struct field_rule field_rules[] = {
      .maximum = 100000,
      .fallback = "50",
      .help = "Static routes of each border gateway"},
+    {.kind = RESOURCE_QUOTA,
+     .path = "learnedRoutes",
+     .maximum = 2000000,
+     .fallback = "300",
+     .help = "Routes learned by BGP of each border gateway"},
 };
 const size_t field_rule_count = sizeof field_rules / sizeof field_rules[0];
 
