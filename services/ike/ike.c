@@ -1,8 +1,11 @@
-// The door: events in, each to the tunnel it belongs to; a datagram through its header, its IKE SA, its message ID (RFC 7296
-// §2.2, §2.3), its cipher and the legality of what is in it, to the exchange it is part of.
-#include "services/ike/v2/ike_sa.h"
+// The door: events in, each to the tunnel it belongs to, a datagram to the version of the protocol that its header names.
+#include "services/ike/ike.h"
 
 #include "common/base/alloc.h"
+#include "services/ike/tunnel/tunnel.h"
+#include "services/ike/v2/admission.h"
+#include "services/ike/v2/exchanges.h"
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -17,6 +20,8 @@ struct ike *ike_new(const uint8_t seed[static 32])
 	ike->secrets = map_new(NULL);
 	ike->sas = map_new(key);
 	ike->child_spis = map_new(key);
+	ike->admission = admission_new();
+	ike->versions[2] = &ike_version_2;
 	return ike;
 }
 
@@ -42,7 +47,8 @@ void ike_free(struct ike **ike)
 	map_free(&(*ike)->secrets, free_secret);
 	map_free(&(*ike)->sas, NULL);
 	map_free(&(*ike)->child_spis, NULL);
-	free((*ike)->heap);
+	heap_fini(&(*ike)->deadlines);
+	admission_free(&(*ike)->admission);
 	wipe(*ike, sizeof **ike);
 	free(*ike);
 	*ike = NULL;
@@ -76,209 +82,6 @@ struct ike_gauges ike_gauges(const struct ike *ike)
 }
 
 // ---- datagrams ----
-static bool kind_of(const struct ike_header *header, const struct payloads *payloads, const struct ike_sa *sa,
-                    enum message_kind *kind)
-{
-	bool response = (header->flags & FLAG_RESPONSE) != 0;
-	switch (header->exchange) {
-	case EXCHANGE_IKE_AUTH:
-		*kind = response ? MESSAGE_IKE_AUTH_RESPONSE : MESSAGE_IKE_AUTH_REQUEST;
-		return true;
-	case EXCHANGE_CREATE_CHILD_SA: {
-		// A request is about the IKE SA when its first proposal is; an answer is about what was asked.
-		struct bytes body = payloads_body(payloads, PAYLOAD_SA);
-		bool of_ike =
-		    response ? sa->request.kind == REQUEST_REKEY_IKE : body.length > 5 && body.data[5] == PROTOCOL_IKE;
-		*kind = of_ike ? MESSAGE_REKEY_IKE_SA_REQUEST : MESSAGE_CREATE_CHILD_SA_REQUEST;
-		*kind = (enum message_kind)(*kind + response);
-		return true;
-	}
-	case EXCHANGE_INFORMATIONAL:
-		*kind = response ? MESSAGE_INFORMATIONAL_RESPONSE : MESSAGE_INFORMATIONAL_REQUEST;
-		return true;
-	default:
-		return false;
-	}
-}
-
-// The exchange that an answer to our request must be of.
-static uint8_t exchange_of(enum request_kind kind)
-{
-	switch (kind) {
-	case REQUEST_IKE_SA_INIT:
-		return EXCHANGE_IKE_SA_INIT;
-	case REQUEST_IKE_AUTH:
-		return EXCHANGE_IKE_AUTH;
-	case REQUEST_REKEY_IKE:
-	case REQUEST_REKEY_CHILD:
-	case REQUEST_NEW_CHILD:
-		return EXCHANGE_CREATE_CHILD_SA;
-	default:
-		return EXCHANGE_INFORMATIONAL;
-	}
-}
-
-// An authentic new message: the peer lives, and is where it came from (§2.23: unless a NAT is before us, whose mapping is ours
-// to keep).
-static void sign_of_life(struct ike *ike, struct ike_sa *sa, const struct ike_datagram *datagram)
-{
-	sa->last_in = ike->now;
-	if (sa->local_port == datagram->local_port && sa->remote_port == datagram->remote_port) {
-		return;
-	}
-	if (sa->nat.local && sa->state >= IKE_SA_ESTABLISHED) {
-		return;
-	}
-	sa->local_port = datagram->local_port;
-	sa->remote_port = datagram->remote_port;
-	sa->dirty = true;
-	for (size_t i = 0; i < sa->child_count && sa->encapsulate; i++) {
-		action_put_child(ike, sa, sa->children[i]);
-	}
-}
-
-static bool is_whole_delete(const struct payloads *payloads)
-{
-	struct delete_payload d;
-	const struct payload *payload = payloads_find(payloads, PAYLOAD_DELETE);
-	return payload && delete_read(payload->body, &d) && d.protocol == PROTOCOL_IKE;
-}
-
-static void answer_request(struct ike *ike, struct ike_sa *sa, const struct ike_header *header, enum notify error,
-                           struct payloads *payloads)
-{
-	uint8_t inner[IKE_MESSAGE_MAX], offender = 0;
-	struct writer w = writer_of(inner, sizeof inner);
-	struct chain chain = chain_begin(&w);
-	enum message_kind kind = MESSAGE_INFORMATIONAL_REQUEST;
-	if (error == NOTIFY_NONE) {
-		kind_of(header, payloads, sa, &kind);
-		error = payloads_legal(payloads, kind, &offender);
-	}
-	if (error == UNSUPPORTED_CRITICAL_PAYLOAD) {
-		chain_notify(&chain, 0, (struct bytes){0}, UNSUPPORTED_CRITICAL_PAYLOAD, (struct bytes){&offender, 1});
-	} else if (error != NOTIFY_NONE) {
-		ike->counters[IKE_DROP_SYNTAX]++;
-		chain_notify(&chain, 0, (struct bytes){0}, INVALID_SYNTAX, (struct bytes){0});
-	} else {
-		if (sa->provisional && !is_whole_delete(payloads)) {
-			rekey_ike_decided(ike, sa);
-		}
-		switch (kind) {
-		case MESSAGE_IKE_AUTH_REQUEST:
-			ike_auth_request(ike, sa, payloads, &chain);
-			break;
-		case MESSAGE_CREATE_CHILD_SA_REQUEST:
-			create_child_request(ike, sa, payloads, &chain);
-			break;
-		case MESSAGE_REKEY_IKE_SA_REQUEST:
-			rekey_ike_request(ike, sa, payloads, &chain);
-			break;
-		default:
-			informational_request(ike, sa, payloads, &chain);
-			break;
-		}
-	}
-	respond(ike, sa, header->exchange, &chain);
-	if (error == INVALID_SYNTAX) {
-		// Fatal to the IKE SA at both ends (§2.21.3); one of IKE_AUTH was never there.
-		bool current = tunnel_current(sa->tunnel) == sa;
-		ike_sa_closed(ike, sa);
-		if (current) {
-			tunnel_failed(ike, sa->tunnel, "the peer sent a malformed message");
-		}
-	}
-}
-
-static void receive_request(struct ike *ike, struct ike_sa *sa, const struct ike_datagram *datagram, struct bytes message,
-                            const struct ike_header *header)
-{
-	bool auth = header->exchange == EXCHANGE_IKE_AUTH;
-	if (sa->state == IKE_SA_INIT_SENT || sa->state == IKE_SA_AUTH_SENT || header->exchange == EXCHANGE_IKE_SA_INIT) {
-		ike->counters[IKE_DROP_STATE]++;
-		return;
-	}
-	bool again = header->message_id + 1 == sa->next_expected && sa->response;
-	if (header->message_id != sa->next_expected && !again) {
-		ike->counters[IKE_DROP_MESSAGE_ID]++;
-		return;
-	}
-	if (!again && (auth != (sa->state == IKE_SA_HALF_OPEN) || sa->state == IKE_SA_CLOSED)) {
-		ike->counters[IKE_DROP_STATE]++;
-		return;
-	}
-	uint8_t plain[IKE_MESSAGE_MAX];
-	struct payloads payloads;
-	enum notify error = message_open(sa, message, header, plain, &payloads);
-	if (error == AUTHENTICATION_FAILED) {
-		ike->counters[IKE_DROP_INTEGRITY]++;
-	} else if (again) {
-		ike->counters[IKE_RETRANSMIT_ANSWERED]++;
-		action_send(ike, sa, (struct bytes){sa->response, sa->response_length});
-	} else {
-		sign_of_life(ike, sa, datagram);
-		children_confirm(ike, sa);
-		answer_request(ike, sa, header, error, &payloads);
-	}
-	wipe(plain, sizeof plain);
-}
-
-static void take_response(struct ike *ike, struct ike_sa *sa, const struct payloads *payloads)
-{
-	enum request_kind kind = sa->request.kind;
-	uint32_t old_spi = sa->request.old_spi;
-	sa->next_request++;
-	sa->dirty = true;
-	switch (kind) {
-	case REQUEST_IKE_AUTH:
-		ike_auth_response(ike, sa, payloads);
-		break;
-	case REQUEST_REKEY_CHILD:
-	case REQUEST_NEW_CHILD:
-		create_child_response(ike, sa, payloads);
-		break;
-	case REQUEST_REKEY_IKE:
-		rekey_ike_response(ike, sa, payloads);
-		break;
-	default:
-		request_done(ike, sa);
-		informational_response(ike, sa, kind, old_spi);
-		break;
-	}
-}
-
-static void receive_response(struct ike *ike, struct ike_sa *sa, const struct ike_datagram *datagram, struct bytes message,
-                             const struct ike_header *header)
-{
-	if (sa->request.kind == REQUEST_NONE || header->message_id != sa->request.message_id) {
-		ike->counters[IKE_DROP_MESSAGE_ID]++;
-		return;
-	}
-	if (header->exchange != exchange_of(sa->request.kind)) {
-		ike->counters[IKE_DROP_STATE]++;
-		return;
-	}
-	if (sa->request.kind == REQUEST_IKE_SA_INIT) {
-		ike_sa_init_response(ike, sa, datagram, message, header);
-		return;
-	}
-	uint8_t plain[IKE_MESSAGE_MAX], offender;
-	struct payloads payloads;
-	enum message_kind kind;
-	enum notify error = message_open(sa, message, header, plain, &payloads);
-	if (error == AUTHENTICATION_FAILED) {
-		ike->counters[IKE_DROP_INTEGRITY]++;
-	} else if (error != NOTIFY_NONE || !kind_of(header, &payloads, sa, &kind) ||
-	           payloads_legal(&payloads, kind, &offender) != NOTIFY_NONE) {
-		// As if it had not come: the request is repeated, and in the end the peer counts as dead.
-		ike->counters[IKE_DROP_SYNTAX]++;
-	} else {
-		sign_of_life(ike, sa, datagram);
-		take_response(ike, sa, &payloads);
-	}
-	wipe(plain, sizeof plain);
-}
-
 static void wrong_version(struct ike *ike, const struct ike_datagram *datagram, const struct ike_header *header)
 {
 	ike->counters[IKE_DROP_VERSION]++;
@@ -287,25 +90,6 @@ static void wrong_version(struct ike *ike, const struct ike_datagram *datagram, 
 		tunnel_refused(ike, tunnel, "version mismatch: the peer speaks IKEv1; we speak IKEv2");
 		tunnel_run(ike, tunnel);
 	}
-}
-
-static struct ike_sa *find_sa(struct ike *ike, const struct ike_datagram *datagram, const struct ike_header *header)
-{
-	bool from_initiator = (header->flags & FLAG_INITIATOR) != 0;
-	struct ike_sa *sa = ike_sa_find(ike, from_initiator ? header->spi_r : header->spi_i);
-	if (!sa || sa->initiator == from_initiator) {
-		ike->counters[IKE_DROP_UNKNOWN_SPI]++;
-		return NULL;
-	}
-	uint64_t peer = sa->initiator ? sa->spi_r : sa->spi_i;
-	uint64_t claimed = from_initiator ? header->spi_i : header->spi_r;
-	bool first_answer = sa->state == IKE_SA_INIT_SENT;
-	if ((!first_answer && claimed != peer) || !address_equal(&datagram->local, &sa->local) ||
-	    !address_equal(&datagram->remote, &sa->remote)) {
-		ike->counters[IKE_DROP_UNKNOWN_SPI]++;
-		return NULL;
-	}
-	return sa;
 }
 
 static void receive(struct ike *ike, const struct ike_datagram *datagram)
@@ -328,32 +112,13 @@ static void receive(struct ike *ike, const struct ike_datagram *datagram)
 		ike->counters[IKE_DROP_SHORT]++;
 	} else if (!header_read(message, &header)) {
 		ike->counters[IKE_DROP_LENGTH]++;
-	} else if (header.version >> 4 != IKE_VERSION_2 >> 4) {
-		wrong_version(ike, datagram, &header);
-	} else if (header.exchange < EXCHANGE_IKE_SA_INIT || header.exchange > EXCHANGE_INFORMATIONAL) {
-		ike->counters[IKE_DROP_EXCHANGE]++;
-	} else if (!ike->started) {
-		ike->counters[IKE_DROP_NOT_STARTED]++;
-	} else if (header.exchange == EXCHANGE_IKE_SA_INIT && header.spi_r == 0 && !(header.flags & FLAG_RESPONSE)) {
-		if (!(header.flags & FLAG_INITIATOR) || header.message_id != 0 || header.spi_i == 0) {
-			ike->counters[IKE_DROP_SYNTAX]++;
-			return;
-		}
-		ike_sa_init_request(ike, datagram, message, &header);
-		struct tunnel *tunnel = tunnel_by_addresses(ike, &datagram->local, &datagram->remote);
-		if (tunnel) {
-			tunnel_run(ike, tunnel);
-		}
 	} else {
-		struct ike_sa *sa = find_sa(ike, datagram, &header);
-		struct tunnel *tunnel = sa ? sa->tunnel : NULL;
-		if (sa && (header.flags & FLAG_RESPONSE)) {
-			receive_response(ike, sa, datagram, message, &header);
-		} else if (sa) {
-			receive_request(ike, sa, datagram, message, &header);
-		}
-		if (tunnel) {
-			tunnel_run(ike, tunnel);
+		size_t major = header.version >> 4;
+		const struct ike_version *version = major < IKE_VERSIONS ? ike->versions[major] : NULL;
+		if (version) {
+			version->receive(ike, datagram, message, &header);
+		} else {
+			wrong_version(ike, datagram, &header);
 		}
 	}
 }
@@ -427,13 +192,18 @@ static void take_secret(struct ike *ike, const char *tunnel_id, const struct sec
 	}
 }
 
+static struct tunnel *tunnel_of(struct heap_entry *due)
+{
+	return (struct tunnel *)((uint8_t *)due - offsetof(struct tunnel, due));
+}
+
 static void run_due(struct ike *ike)
 {
-	while (ike->heap_count > 0 && ike->heap[1]->deadline <= ike->now) {
-		struct tunnel *tunnel = ike->heap[1];
-		heap_remove(ike, tunnel); // tunnel_run sets the next
-		tunnel_run(ike, tunnel);
-		if (ike->heap_count > 0 && ike->heap[1] == tunnel && tunnel->deadline <= ike->now) {
+	while (heap_due(&ike->deadlines) <= ike->now) {
+		struct heap_entry *first = heap_first(&ike->deadlines);
+		heap_remove(&ike->deadlines, first); // tunnel_run sets the next
+		tunnel_run(ike, tunnel_of(first));
+		if (heap_first(&ike->deadlines) == first && first->at <= ike->now) {
 			break; // one look at a time: the next step goes on
 		}
 	}
@@ -504,5 +274,5 @@ void ike_step(struct ike *ike, const struct ike_event *event, instant now, struc
 
 instant ike_deadline(const struct ike *ike)
 {
-	return ike->heap_count > 0 ? ike->heap[1]->deadline : INSTANT_NEVER;
+	return heap_due(&ike->deadlines);
 }

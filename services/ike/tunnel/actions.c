@@ -1,5 +1,5 @@
 // The actions of a step: what the shell carries out.
-#include "services/ike/v2/ike_sa.h"
+#include "services/ike/tunnel/tunnel.h"
 
 #include "common/base/alloc.h"
 #include <stdarg.h>

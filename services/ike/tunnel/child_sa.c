@@ -1,6 +1,6 @@
 // Child SAs: their keys, their rows in the dataplane, and which one sends. Inbound comes first and goes last (RFC 7296 §2.8): a
 // new one receives before the peer may send on it, an old one still receives for a while after its delete.
-#include "services/ike/v2/ike_sa.h"
+#include "services/ike/tunnel/tunnel.h"
 
 #include "common/base/alloc.h"
 #include <stdlib.h>

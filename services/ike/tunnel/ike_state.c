@@ -2,7 +2,7 @@
 // its private key included, and its tunnel as far as it is not told anew. One function per struct goes over the fields in both
 // directions, so that what is written is what is read. The format is this version's own: a state with another version is
 // refused, and the peer's liveness begins anew.
-#include "services/ike/v2/ike_sa.h"
+#include "services/ike/tunnel/tunnel.h"
 
 #include "common/base/alloc.h"
 #include <stdlib.h>

@@ -1,5 +1,5 @@
 // Tunnels: configured, begun, begun again for ever, and what they say of themselves.
-#include "services/ike/v2/ike_sa.h"
+#include "services/ike/tunnel/tunnel.h"
 
 #include "common/base/alloc.h"
 #include <stdarg.h>
@@ -69,13 +69,18 @@ struct ike_sa *tunnel_current(const struct tunnel *tunnel)
 	return current;
 }
 
+// NULL: the version that is configured is not spoken.
+static const struct ike_version *version_of(const struct ike *ike, const struct tunnel *tunnel)
+{
+	return ike->versions[tunnel->config.version_1 ? 1 : 2];
+}
+
 // ---- made and unmade ----
 struct tunnel *tunnel_new(struct ike *ike, const struct tunnel_config *config)
 {
 	struct tunnel *tunnel = allocate(sizeof *tunnel);
 	tunnel->config = *config;
 	tunnel->since = tunnel->retry_at = ike->now;
-	tunnel->deadline = INSTANT_NEVER;
 	tunnel->status_dirty = true;
 	tunnel->rekey_child_handled = config->rekey_child_requests;
 	tunnel->rekey_ike_handled = config->rekey_ike_requests;
@@ -90,7 +95,7 @@ void tunnel_free(struct ike *ike, struct tunnel *tunnel)
 	while (tunnel->sa_count > 0) {
 		ike_sa_remove(ike, tunnel->sas[0]);
 	}
-	heap_remove(ike, tunnel);
+	heap_remove(&ike->deadlines, &tunnel->due);
 	unindex_addresses(ike, tunnel);
 	map_remove_text(ike->tunnels, tunnel->config.id);
 	free(tunnel->shown);
@@ -269,7 +274,7 @@ static void refresh_status(struct ike *ike, struct tunnel *tunnel)
 	if (!config->enabled) {
 		snprintf(tunnel->reason, sizeof tunnel->reason, "administratively down");
 		set_state(ike, tunnel, TUNNEL_DOWN);
-	} else if (config->version_1) {
+	} else if (!version_of(ike, tunnel)) {
 		snprintf(tunnel->reason, sizeof tunnel->reason, "IKE version 1 is not spoken by this gateway");
 		set_state(ike, tunnel, TUNNEL_DOWN);
 	} else if (is_up(tunnel)) {
@@ -293,8 +298,8 @@ static void refresh_status(struct ike *ike, struct tunnel *tunnel)
 static bool may_initiate(const struct ike *ike, const struct tunnel *tunnel)
 {
 	const struct tunnel_config *config = &tunnel->config;
-	if (!ike->started || !tunnel->known || tunnel->removed || !config->enabled || config->version_1 || !config->initiate ||
-	    !tunnel_secret(ike, tunnel)) {
+	if (!ike->started || !tunnel->known || tunnel->removed || !config->enabled || !version_of(ike, tunnel) ||
+	    !config->initiate || !tunnel_secret(ike, tunnel)) {
 		return false;
 	}
 	for (size_t i = 0; i < tunnel->sa_count; i++) {
@@ -312,7 +317,7 @@ static void run_sas(struct ike *ike, struct tunnel *tunnel)
 {
 	for (size_t i = tunnel->sa_count; i-- > 0;) {
 		if (i < tunnel->sa_count) {
-			ike_sa_run(ike, tunnel->sas[i]);
+			tunnel->sas[i]->version->run(ike, tunnel->sas[i]);
 		}
 	}
 }
@@ -323,13 +328,13 @@ void tunnel_run(struct ike *ike, struct tunnel *tunnel)
 	if (!ike->started) {
 		return;
 	}
-	if (!config->enabled || config->version_1 || tunnel->removed) {
+	if (!config->enabled || !version_of(ike, tunnel) || tunnel->removed) {
 		close_all(ike, tunnel);
 	}
 	run_sas(ike, tunnel);
 	if (may_initiate(ike, tunnel) && ike->now >= tunnel->retry_at) {
 		tunnel->retry_at = ike->now; // set when this attempt fails
-		ike_sa_init_begin(ike, tunnel);
+		version_of(ike, tunnel)->begin(ike, tunnel);
 	}
 	tunnel_select_outbound(ike, tunnel);
 	if (tunnel->removed && tunnel->sa_count == 0) {
@@ -345,7 +350,7 @@ void tunnel_run(struct ike *ike, struct tunnel *tunnel)
 			sa->dirty = false;
 			state_save(ike, sa);
 		}
-		deadline = instant_min(deadline, ike_sa_deadline(sa));
+		deadline = instant_min(deadline, sa->version->deadline(sa));
 	}
-	heap_set(ike, tunnel, deadline);
+	heap_set(&ike->deadlines, &tunnel->due, deadline);
 }

@@ -7,7 +7,7 @@
 #include "common/base/instant.h"
 #include "common/base/random.h"
 
-enum { COOKIE_LENGTH = 33, COOKIE_MAX = 64 }; // a version octet and an HMAC; §2.6 allows a peer 1 … 64
+enum { COOKIE_LENGTH = 33 }; // a version octet and an HMAC
 
 struct cookie_jar {
 	uint8_t secrets[2][32]; // by version % 2

@@ -1,7 +1,7 @@
 // CREATE_CHILD_SA for child SAs, both roles: new ones and rekeying (RFC 7296 §1.3.1, §1.3.3, §2.8, §2.8.1 simultaneous
 // rekeying, §2.9 traffic selectors, §2.25 collisions). A rekeyed child SA is sent on by its initiator as soon as the answer is
 // here, by its responder when the peer shows that it has it.
-#include "services/ike/v2/ike_sa.h"
+#include "services/ike/v2/exchanges.h"
 
 #include <stdio.h>
 #include <string.h>

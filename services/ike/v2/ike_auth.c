@@ -1,6 +1,6 @@
 // IKE_AUTH with a pre-shared key, both roles (RFC 7296 §1.2, §2.15, §2.21.2): identities, the proof, and the first child SA.
 // Left out: certificates (RFC 7427), EAP, configuration payloads.
-#include "services/ike/v2/ike_sa.h"
+#include "services/ike/v2/exchanges.h"
 
 #include <stdio.h>
 #include <string.h>

@@ -1,6 +1,7 @@
 // IKE_SA_INIT, both roles (RFC 7296 §1.2, §2.6, §2.7, §2.10, §2.14): proposals, nonces and the key exchange, cookies,
 // INVALID_KE_PAYLOAD, NAT detection.
-#include "services/ike/v2/ike_sa.h"
+#include "services/ike/v2/admission.h"
+#include "services/ike/v2/exchanges.h"
 
 #include "common/base/alloc.h"
 #include <stdio.h>
@@ -335,13 +336,13 @@ static void choose(struct ike *ike, struct tunnel *tunnel, const struct ike_data
 	accept_init(ike, tunnel, datagram, message, header, payloads, &suite, chosen->number, &ke);
 }
 
-void ike_sa_init_request(struct ike *ike, const struct ike_datagram *datagram, struct bytes message,
-                         const struct ike_header *header)
+struct tunnel *ike_sa_init_request(struct ike *ike, const struct ike_datagram *datagram, struct bytes message,
+                                   const struct ike_header *header)
 {
 	struct tunnel *tunnel = tunnel_by_addresses(ike, &datagram->local, &datagram->remote);
 	if (!tunnel || !tunnel->config.enabled || tunnel->config.version_1 || !tunnel_secret(ike, tunnel)) {
 		ike->counters[!tunnel ? IKE_DROP_UNKNOWN_PEER : IKE_DROP_DISABLED]++;
-		return;
+		return tunnel;
 	}
 	struct ike_sa *same, *oldest;
 	size_t half_open = half_open_of(tunnel, header, message, &same, &oldest);
@@ -354,7 +355,7 @@ void ike_sa_init_request(struct ike *ike, const struct ike_datagram *datagram, s
 		} else {
 			ike->counters[IKE_DROP_STATE]++; // an old retransmission: that SA is past it
 		}
-		return;
+		return tunnel;
 	}
 	struct payloads payloads;
 	struct bytes chain = {message.data + IKE_HEADER_LENGTH, message.length - IKE_HEADER_LENGTH};
@@ -363,25 +364,28 @@ void ike_sa_init_request(struct ike *ike, const struct ike_datagram *datagram, s
 	error = error == NOTIFY_NONE ? payloads_legal(&payloads, MESSAGE_IKE_SA_INIT_REQUEST, &offender) : error;
 	if (error == UNSUPPORTED_CRITICAL_PAYLOAD) {
 		answer_with(ike, datagram, header, UNSUPPORTED_CRITICAL_PAYLOAD, (struct bytes){&offender, 1});
-		return;
+		return tunnel;
 	}
 	struct bytes nonce = payloads_body(&payloads, PAYLOAD_NONCE);
 	if (error != NOTIFY_NONE || nonce.length < NONCE_MIN || nonce.length > NONCE_MAX) {
 		ike->counters[IKE_DROP_SYNTAX]++;
-		return;
+		return tunnel;
 	}
 	if (half_open >= HALF_OPEN_TUNNEL_COOKIES || ike->half_open >= HALF_OPEN_COOKIES) {
 		struct notification n;
 		if (!notification_find(&payloads, COOKIE, &n) ||
-		    !cookie_good(&ike->cookies, &ike->random, ike->now, nonce, &datagram->remote, header->spi_i, n.data)) {
+		    !cookie_good(admission_cookies(ike->admission), &ike->random, ike->now, nonce, &datagram->remote,
+		                 header->spi_i, n.data)) {
 			uint8_t cookie[COOKIE_LENGTH];
-			cookie_make(&ike->cookies, &ike->random, ike->now, nonce, &datagram->remote, header->spi_i, cookie);
+			cookie_make(admission_cookies(ike->admission), &ike->random, ike->now, nonce, &datagram->remote,
+			            header->spi_i, cookie);
 			answer_with(ike, datagram, header, COOKIE, (struct bytes){cookie, sizeof cookie});
-			return;
+			return tunnel;
 		}
 		if (half_open >= HALF_OPEN_TUNNEL_MAX && oldest) {
 			ike_sa_remove(ike, oldest);
 		}
 	}
 	choose(ike, tunnel, datagram, message, header, &payloads);
+	return tunnel;
 }

@@ -1,6 +1,6 @@
 // Requests and responses (RFC 7296 §2.1 to §2.3): a window of one, exponential retransmission, and the last response kept for
 // the peer's retransmissions.
-#include "services/ike/v2/ike_sa.h"
+#include "services/ike/v2/exchanges.h"
 
 #include "common/base/alloc.h"
 #include <stdlib.h>
@@ -48,18 +48,6 @@ void request_resend(struct ike *ike, struct ike_sa *sa)
 	    request->interval * 2 < MILLISECONDS(LAST_RESEND) ? request->interval * 2 : MILLISECONDS(LAST_RESEND);
 	request->resend_at = ike->now + request->interval;
 	action_send(ike, sa, (struct bytes){request->octets, request->length});
-}
-
-void request_done(struct ike *ike, struct ike_sa *sa)
-{
-	struct request *request = &sa->request;
-	if (request->kind == REQUEST_NONE) {
-		return;
-	}
-	child_spi_release(ike, request->new_spi);
-	free(request->octets);
-	wipe(request, sizeof *request);
-	sa->dirty = true;
 }
 
 void respond(struct ike *ike, struct ike_sa *sa, uint8_t exchange, const struct chain *chain)

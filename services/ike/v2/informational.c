@@ -1,6 +1,6 @@
 // INFORMATIONAL exchanges, both roles (RFC 7296 §1.4, §1.4.1, §2.4, §2.25): deletes of child and IKE SAs, and the empty one
 // that asks whether the peer is alive.
-#include "services/ike/v2/ike_sa.h"
+#include "services/ike/v2/exchanges.h"
 
 #include <stdio.h>
 

@@ -5,7 +5,7 @@
 //   is the end after 60 s lifetimes        rekeyed at lifetime - margin - fuzz, closed at the lifetime (§2.8) replaced deleted
 //   by us when who should have has not after 65 s linger           6 s: inbound child SAs after their delete, closed IKE SAs
 //   for retransmissions NAT keepalive    20 s, only when a NAT is before us (RFC 3948 §4)
-#include "services/ike/v2/ike_sa.h"
+#include "services/ike/v2/exchanges.h"
 
 enum { HANDSHAKE_SECONDS = 10, ANSWER_SECONDS = 60, PROVISIONAL_SECONDS = 60, KEEPALIVE_SECONDS = 20 };
 

@@ -1,5 +1,5 @@
 // The encrypted payload (RFC 7296 §3.14; RFC 5282 for AES-GCM): sealing a chain of payloads, and opening what came.
-#include "services/ike/v2/ike_sa.h"
+#include "services/ike/v2/exchanges.h"
 
 #include <string.h>
 

@@ -3,6 +3,7 @@
 #define TWINSPAN_IKE_NAT_DETECTION_H
 
 #include "common/base/address.h"
+#include "services/ike/tunnel/ike_sa.h"
 #include "services/ike/wire/payload.h"
 
 enum { NAT_HASH_LENGTH = 20 };
@@ -13,10 +14,6 @@ void nat_hash(uint64_t spi_i, uint64_t spi_r, const struct address *address, uin
 // UDP.
 void nat_detection_write(struct chain *chain, uint64_t spi_i, uint64_t spi_r, const struct address *local, uint16_t local_port,
                          const struct address *remote, uint16_t remote_port, bool conceal);
-struct nat_detection {
-	bool supported;     // the peer sent both
-	bool local, remote; // there is a NAT before us, before the peer
-};
 struct nat_detection nat_detection_read(const struct payloads *payloads, uint64_t spi_i, uint64_t spi_r,
                                         const struct address *local, uint16_t local_port, const struct address *remote,
                                         uint16_t remote_port);

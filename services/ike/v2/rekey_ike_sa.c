@@ -1,6 +1,6 @@
 // CREATE_CHILD_SA for the IKE SA itself (RFC 7296 §1.3.2, §2.8, §2.18, §2.25.2): a new IKE SA takes over the child SAs, and who
 // made it deletes the old one.
-#include "services/ike/v2/ike_sa.h"
+#include "services/ike/v2/exchanges.h"
 
 #include <string.h>
 

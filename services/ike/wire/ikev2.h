@@ -9,6 +9,7 @@ enum {
 	IKE_HEADER_LENGTH = 28,
 	IKE_SPI_LENGTH = 8,
 	NON_ESP_MARKER_LENGTH = 4, // RFC 3948 §2.2
+	COOKIE_MAX = 64,           // §2.6: a cookie has 1 … 64 octets
 	IKE_MESSAGE_MAX = 8192,    // what is read and written; RFC 7296 §2 asks for 3000
 };
 

@@ -3,7 +3,7 @@
 #ifndef TWINSPAN_IKE_PROPOSAL_H
 #define TWINSPAN_IKE_PROPOSAL_H
 
-#include "services/ike/crypto/ike_crypto.h"
+#include "services/ike/wire/algorithm.h"
 #include "services/ike/wire/ikev2.h"
 
 enum { PROPOSALS_MAX = 16, TRANSFORMS_MAX = 64 };

@@ -1,6 +1,6 @@
 // IKE SAs as things: made, found by our SPI, replaced, closed, removed; and which one remains when a tunnel has several (RFC
 // 7296 §2.4 INITIAL_CONTACT, §2.8 redundant ones).
-#include "services/ike/v2/ike_sa.h"
+#include "services/ike/tunnel/tunnel.h"
 
 #include "common/base/alloc.h"
 #include <stdlib.h>
@@ -40,6 +40,7 @@ struct ike_sa *ike_sa_new(struct ike *ike, struct tunnel *tunnel, bool initiator
 	}
 	struct ike_sa *sa = allocate(sizeof *sa);
 	sa->tunnel = tunnel;
+	sa->version = ike->versions[2]; // IKEv1 is to say so itself
 	sa->initiator = initiator;
 	sa->local = tunnel->config.local;
 	sa->remote = tunnel->config.remote;
@@ -61,6 +62,18 @@ void ike_sa_index(struct ike *ike, struct ike_sa *sa)
 struct ike_sa *ike_sa_find(const struct ike *ike, uint64_t spi)
 {
 	return map_find(ike->sas, spi_key(&spi));
+}
+
+void request_done(struct ike *ike, struct ike_sa *sa)
+{
+	struct request *request = &sa->request;
+	if (request->kind == REQUEST_NONE) {
+		return;
+	}
+	child_spi_release(ike, request->new_spi);
+	free(request->octets);
+	wipe(request, sizeof *request);
+	sa->dirty = true;
 }
 
 void handshake_free(struct ike_sa *sa)

@@ -1,0 +1,104 @@
+// What the files of the core share: tunnels, and the core as a whole. Nothing outside the core includes this.
+//
+// A tunnel is one pair of addresses, so each message belongs to the tunnel of its addresses before anything in it is believed.
+// All work is found by looking at the state (tunnel_run): what is due is a property of the SAs, not a queue, and a restored
+// core goes on as the old one would have.
+#ifndef TWINSPAN_IKE_TUNNEL_H
+#define TWINSPAN_IKE_TUNNEL_H
+
+#include "common/base/heap.h"
+#include "common/base/map.h"
+#include "common/base/random.h"
+#include "services/ike/ike.h"
+#include "services/ike/tunnel/identity.h"
+#include "services/ike/tunnel/ike_sa.h"
+#include "services/ike/wire/payload.h"
+
+enum { IKE_VERSIONS = 3 };
+
+// What a version of the protocol does for the tunnels that speak it; v2/receive.c has that of IKEv2. A tunnel's IKE SAs are run
+// by the version that made them.
+struct ike_version {
+	// A datagram from the pair of addresses of some tunnel or of none, with its header of this version; without the non-ESP
+	// marker.
+	void (*receive)(struct ike *ike, const struct ike_datagram *datagram, struct bytes message,
+	                const struct ike_header *header);
+	void (*begin)(struct ike *ike, struct tunnel *tunnel); // an attempt as initiator
+	void (*run)(struct ike *ike, struct ike_sa *sa);       // does what is due
+	instant (*deadline)(const struct ike_sa *sa);          // when the next is; INSTANT_NEVER
+};
+
+// ---- tunnels ----
+struct tunnel {
+	struct tunnel_config config;
+	bool known;   // told by its owner in this incarnation, not only restored
+	bool removed; // goes when its SAs are closed
+	struct ike_sa *sas[TUNNEL_SAS_MAX];
+	size_t sa_count;
+	enum tunnel_state state;
+	char reason[REASON_MAX];
+	char event_reason[REASON_MAX]; // the last failure that was an event, not to be repeated
+	instant event_at;
+	instant since;
+	uint64_t generation, child_rekeys, ike_rekeys, event_number;
+	uint64_t rekey_child_handled, rekey_ike_handled, restart_handled;
+	bool status_dirty;
+	struct tunnel_status_row *shown; // as last told
+	bool tried;                      // an attempt has failed since it was last UP
+	instant retry_at;                // when to initiate; INSTANT_NEVER: only the peer may
+	instant duplicate_closed;        // when last an IKE SA was closed for being one too many
+	struct heap_entry due;           // in ike.deadlines
+};
+
+struct ike {
+	struct random random;
+	struct map *tunnels; // by id
+	struct map *tunnels_by_addresses;
+	struct map *secrets;         // struct secret by tunnel id
+	struct map *sas;             // by our SPI
+	struct map *child_spis;      // inbound SPIs in use or promised, to their struct child_sa or to a placeholder
+	struct admission *admission; // of strangers, v2/admission.c
+	uint64_t child_generation;
+	size_t half_open;
+	bool started;
+	uint64_t counters[IKE_COUNTER_COUNT];
+	struct heap deadlines;                            // of the tunnels
+	const struct ike_version *versions[IKE_VERSIONS]; // by major version; NULL: not spoken
+	// During a step:
+	instant now;
+	struct ike_actions *out;
+};
+
+// ---- actions.c ----
+void action_send(struct ike *ike, const struct ike_sa *sa, struct bytes message);
+void action_send_datagram(struct ike *ike, const struct ike_datagram *to, struct bytes message); // back to where `to` came from
+void action_keepalive(struct ike *ike, const struct ike_sa *sa);
+void action_put_child(struct ike *ike, const struct ike_sa *sa, const struct child_sa *child);
+void action_remove_child(struct ike *ike, const struct tunnel *tunnel, uint32_t spi_in);
+void action_state(struct ike *ike, uint64_t key, struct bytes state);    // empty: remove
+void action_status(struct ike *ike, struct tunnel *tunnel, bool remove); // when it differs from what was told
+void tunnel_event(struct ike *ike, struct tunnel *tunnel, const char *event, const char *format, ...)
+    __attribute__((format(printf, 4, 5)));
+void actions_sends_last(struct ike_actions *actions);
+
+// ---- tunnel.c ----
+struct tunnel *tunnel_find(const struct ike *ike, const char *id);
+struct tunnel *tunnel_by_addresses(const struct ike *ike, const struct address *local, const struct address *remote);
+struct tunnel *tunnel_new(struct ike *ike, const struct tunnel_config *config);
+void tunnel_free(struct ike *ike, struct tunnel *tunnel);
+void tunnel_configure(struct ike *ike, const struct tunnel_config *config);
+void tunnel_remove(struct ike *ike, struct tunnel *tunnel);
+void tunnel_run(struct ike *ike, struct tunnel *tunnel); // does all that is due, and sets the next deadline
+// An attempt or an SA failed: says why, and when to try again.
+void tunnel_failed(struct ike *ike, struct tunnel *tunnel, const char *format, ...) __attribute__((format(printf, 3, 4)));
+// The same for what anybody at the peer's address could have caused: it is nothing while the tunnel is UP, and moves no timer.
+void tunnel_refused(struct ike *ike, struct tunnel *tunnel, const char *format, ...) __attribute__((format(printf, 3, 4)));
+void tunnel_retry(struct ike *ike, struct tunnel *tunnel, duration least, duration spread);
+const struct secret *tunnel_secret(const struct ike *ike, const struct tunnel *tunnel);
+struct ike_sa *tunnel_current(const struct tunnel *tunnel); // the newest established IKE SA, or NULL
+
+// ---- ike_state.c ----
+void state_save(struct ike *ike, struct ike_sa *sa);
+bool state_restore(struct ike *ike, struct bytes state);
+
+#endif

@@ -1,0 +1,69 @@
+// IKEv2 (RFC 7296): what the exchanges share. Each is one file, both roles.
+#ifndef TWINSPAN_IKE_EXCHANGES_H
+#define TWINSPAN_IKE_EXCHANGES_H
+
+#include "services/ike/tunnel/tunnel.h"
+#include "services/ike/v2/nat_detection.h"
+#include "services/ike/wire/payload.h"
+#include "services/ike/wire/proposal.h"
+#include "services/ike/wire/traffic_selector.h"
+
+extern const struct ike_version ike_version_2;
+
+// ---- message.c ----
+// Seals a chain into a whole message; returns its length, 0 when it does not fit.
+size_t message_seal(struct ike *ike, struct ike_sa *sa, uint8_t exchange, bool response, uint32_t message_id,
+                    const struct chain *chain, uint8_t out[static IKE_MESSAGE_MAX]);
+// Checks and decrypts the SK payload of `message` into `plain` and splits what was inside. NOTIFY_NONE, INVALID_SYNTAX
+// (authentic but malformed), or AUTHENTICATION_FAILED (not authentic, or no SK payload at all).
+enum notify message_open(const struct ike_sa *sa, struct bytes message, const struct ike_header *header,
+                         uint8_t plain[static IKE_MESSAGE_MAX], struct payloads *out);
+
+// ---- ike_window.c ----
+void request_send(struct ike *ike, struct ike_sa *sa, enum request_kind kind, uint8_t exchange, const struct chain *chain);
+void request_send_plain(struct ike *ike, struct ike_sa *sa, enum request_kind kind, struct bytes message);
+void request_resend(struct ike *ike, struct ike_sa *sa); // when due
+void respond(struct ike *ike, struct ike_sa *sa, uint8_t exchange, const struct chain *chain);
+
+// ---- the exchanges ----
+// Each answers by writing into `chain` what the response holds.
+void ike_sa_init_begin(struct ike *ike, struct tunnel *tunnel);
+// Returns the tunnel whose addresses they are, NULL when there is none.
+struct tunnel *ike_sa_init_request(struct ike *ike, const struct ike_datagram *datagram, struct bytes message,
+                                   const struct ike_header *header);
+void ike_sa_init_response(struct ike *ike, struct ike_sa *sa, const struct ike_datagram *datagram, struct bytes message,
+                          const struct ike_header *header);
+void ike_auth_begin(struct ike *ike, struct ike_sa *sa);
+void ike_auth_request(struct ike *ike, struct ike_sa *sa, const struct payloads *payloads, struct chain *chain);
+void ike_auth_response(struct ike *ike, struct ike_sa *sa, const struct payloads *payloads);
+void create_child_begin(struct ike *ike, struct ike_sa *sa, struct child_sa *old); // NULL: a new one
+void create_child_request(struct ike *ike, struct ike_sa *sa, const struct payloads *payloads, struct chain *chain);
+void create_child_response(struct ike *ike, struct ike_sa *sa, const struct payloads *payloads);
+void rekey_ike_begin(struct ike *ike, struct ike_sa *sa);
+void rekey_ike_request(struct ike *ike, struct ike_sa *sa, const struct payloads *payloads, struct chain *chain);
+void rekey_ike_response(struct ike *ike, struct ike_sa *sa, const struct payloads *payloads);
+void rekey_ike_adopt_rival(struct ike *ike, struct ike_sa *sa);      // ours came to nothing
+void rekey_ike_decided(struct ike *ike, struct ike_sa *provisional); // the peer uses what it made
+void informational_begin(struct ike *ike, struct ike_sa *sa, enum request_kind kind, struct child_sa *child);
+void informational_request(struct ike *ike, struct ike_sa *sa, const struct payloads *payloads, struct chain *chain);
+void informational_response(struct ike *ike, struct ike_sa *sa, enum request_kind kind, uint32_t old_spi);
+// The child SA part of IKE_AUTH and CREATE_CHILD_SA for a responder: chooses and narrows. NOTIFY_NONE or the error.
+struct child_choice {
+	struct suite suite;
+	uint8_t number;
+	uint32_t spi_out;
+	struct traffic_selectors ts_i, ts_r;
+	char reason[REASON_MAX]; // when it failed
+};
+enum notify child_choose(const struct tunnel *tunnel, const struct payloads *payloads, enum proposal_groups groups,
+                         unsigned ke_group, struct child_choice *out);
+enum notify child_accept(const struct tunnel *tunnel, const struct payloads *payloads, enum proposal_groups groups,
+                         struct child_choice *out);
+void child_answer_write(struct chain *chain, const struct child_choice *choice, uint32_t spi_in, enum proposal_groups groups);
+void selectors_write(struct chain *chain, uint8_t type, const struct traffic_selectors *selectors);
+
+// ---- liveness.c: what is due on one IKE SA, and when the next is ----
+void ike_sa_run(struct ike *ike, struct ike_sa *sa);
+instant ike_sa_deadline(const struct ike_sa *sa);
+
+#endif
