@@ -359,6 +359,14 @@ static void leave_node(struct resource_bus *bus, const char *id)
 }
 
 // ---- life ----
+// The limits of a tenant that has no quota of its own.
+static void put_default_quota(struct resource_bus *bus)
+{
+	struct record *row = quota_defaults();
+	resource_bus_row(bus, RESOURCE_QUOTA, "", row);
+	record_free(&row);
+}
+
 struct resource_bus *resource_bus_new(struct service *service, struct bus *bus)
 {
 	struct resource_bus *own = allocate(sizeof *own);
@@ -371,6 +379,7 @@ struct resource_bus *resource_bus_new(struct service *service, struct bus *bus)
 		own->tables[i] = kind_rules[i].table ? table_own(bus, kind_rules[i].table) : NULL;
 	}
 	own->secrets = table_own(bus, "tunnel_secret");
+	put_default_quota(own);
 	own->groups = replica_new(bus, "route", "next_hop_group", "", groups_changed, own);
 	own->shown_routes = replica_new(bus, "route", "border_gateway_route_row", "", shown_changed, own);
 	own->vpc_routes = replica_new(bus, "route", "vpc_route", "", vpc_routes_changed, own);

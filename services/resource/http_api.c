@@ -211,7 +211,8 @@ void api_handle(void *context, struct http_request *request)
 		refuse_request(request, 503, "not-ready", "the resources have not been read from the database yet");
 	} else if (!find_actor(service, http_header(request, "Authorization"), &call.actor)) {
 		struct problem problem = {0};
-		problem_set(&problem, 401, "no-token", "Authorization", NULL, "a valid token is needed: Authorization: Bearer <token>");
+		problem_set(&problem, 401, "no-token", "Authorization", NULL,
+		            "a valid token is needed: Authorization: Bearer <token>");
 		const struct http_field fields[] = {{"Cache-Control", "no-store"}, {"WWW-Authenticate", "Bearer"}};
 		answer_problem_with(request, &problem, fields, 2);
 	} else {

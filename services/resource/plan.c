@@ -74,16 +74,25 @@ uint64_t quota_of(const struct draft *draft, const char *tenant, const char *fie
 	if (quota) {
 		return record_number(quota, field);
 	}
-	uint64_t limit = 0;
-	for (const char *digit = field_rule_find(RESOURCE_QUOTA, field)->fallback; *digit; digit++) {
-		limit = limit * 10 + (uint64_t)(*digit - '0');
-	}
+	struct record *defaults = quota_defaults();
+	uint64_t limit = record_number(defaults, field);
+	record_free(&defaults);
 	return limit;
+}
+
+struct record *quota_defaults(void)
+{
+	struct record *row = record_new(RESOURCE_QUOTA);
+	fill_missing(row);
+	return row;
 }
 
 bool refuse_quota(struct draft *draft, const char *what, uint64_t limit)
 {
-	return refuse(draft, 409, "quota", NULL, NULL, "the quota of %s is %llu", what, (unsigned long long)limit);
+	return refuse(
+	    draft, 409, "quota", NULL, NULL,
+	    "the quota of %s is %llu; delete one that is not used, or have the region's administrator raise the quota", what,
+	    (unsigned long long)limit);
 }
 
 bool refuse_in_use(struct draft *draft, const char *user, const char *id)

@@ -122,6 +122,16 @@ static bool remove_vpc_host(struct draft *draft, const struct record *row)
 	return true;
 }
 
+static bool check_token(struct draft *draft, const struct record *before, struct record *row)
+{
+	const char *tenant = record_text(row, "tenant");
+	uint64_t limit = quota_of(draft, tenant, "tokens");
+	if (!before && draft_count(draft, RESOURCE_TOKEN, "tenant", tenant) >= limit) {
+		return refuse_quota(draft, *tenant ? "tokens of a tenant" : "tokens of the region", limit);
+	}
+	return true;
+}
+
 // The text of a token: 160 bits, recognisable where it turns up by mistake.
 static bool made_token(struct draft *draft, const struct record *row)
 {
@@ -135,4 +145,4 @@ static bool made_token(struct draft *draft, const struct record *row)
 
 const struct kind_hooks node_hooks = {check_node, made_node, remove_node};
 const struct kind_hooks vpc_host_hooks = {check_vpc_host, made_vpc_host, remove_vpc_host};
-const struct kind_hooks token_hooks = {.made = made_token};
+const struct kind_hooks token_hooks = {.check = check_token, .made = made_token};

@@ -25,6 +25,9 @@ struct row_cursor {
 bool resource_next(const struct resource *resource, enum resource_kind kind,
                    struct row_cursor *cursor); // start with a zeroed one
 
+// The limits of a tenant that has no quota of its own: a Quota without an id, to be freed.
+struct record *quota_defaults(void);
+
 // ---- who asks ----
 enum role { ROLE_VIEWER, ROLE_OPERATOR, ROLE_ADMIN };
 struct actor {

@@ -3,6 +3,8 @@
 #ifndef TWINSPAN_RESOURCE_SHELL_H
 #define TWINSPAN_RESOURCE_SHELL_H
 
+#include <jansson.h>
+
 #include "common/base/map.h"
 #include "common/bus/bus.h"
 #include "common/io/http.h"
@@ -57,7 +59,7 @@ void metrics_gather(void *service); // before each scrape
 // ---- http_api.c ----
 void api_handle(void *service, struct http_request *request);
 
-// ---- http_resource.c: what the paths below /v1 do. Each answers the request ----
+// ---- http_read.c and http_resource.c: what the paths below /v1 do. Each answers the request ----
 struct api_call {
 	struct service *service;
 	struct http_request *request;
@@ -72,6 +74,11 @@ void api_change(const struct api_call *call, enum action action);
 void api_rekey(const struct api_call *call);
 void api_configuration(const struct api_call *call);
 void api_events(const struct api_call *call);
+// Answers with `json` (taken over). `location` may be NULL; `revision` 0: no ETag.
+void answer_json(const struct api_call *call, unsigned status, json_t *json, const char *location, uint64_t revision);
+json_t *shown_json(const struct service *service, const struct record *row, bool routes);
+// Whether the query has no parameter but `allowed` (""; NULL: the texts of the kind); a problem is answered if not.
+bool parameters_fit(const struct api_call *call, const char *allowed);
 // ---- http_api.c ----
 void api_respond(struct http_request *request, unsigned status, const char *type, const char *text,
                  const struct http_field *fields, size_t count);

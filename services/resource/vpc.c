@@ -55,6 +55,10 @@ static bool check_vpc(struct draft *draft, const struct record *before, struct r
 	}
 	if (!before) {
 		char table[32];
+		uint64_t limit = quota_of(draft, record_text(row, "tenant"), "vpcs");
+		if (draft_count(draft, RESOURCE_VPC, "tenant", record_text(row, "tenant")) >= limit) {
+			return refuse_quota(draft, "VPCs of a tenant", limit);
+		}
 		allocate_host(draft, row);
 		record_set_text(row, "defaultRouteTableId", allocate_id(draft, RESOURCE_VPC_ROUTE_TABLE, table));
 		return true;
@@ -108,13 +112,16 @@ static bool remove_vpc(struct draft *draft, const struct record *row)
 // ---- Subnet ----
 static bool check_subnet(struct draft *draft, const struct record *before, struct record *row)
 {
-	(void)before;
 	const struct record *vpc = draft_find(draft, RESOURCE_VPC, record_text(row, "vpcId"));
 	const char *text = record_text(row, "cidr");
 	struct prefix cidr = parsed(text);
 	if (!inside_vpc(vpc, &cidr)) {
 		return refuse(draft, 422, "not-inside", "cidr", text, "must be inside a CIDR block of VPC %s",
 		              record_text(vpc, "id"));
+	}
+	uint64_t limit = quota_of(draft, record_text(row, "tenant"), "subnets");
+	if (!before && draft_count(draft, RESOURCE_SUBNET, "vpcId", record_text(vpc, "id")) >= limit) {
+		return refuse_quota(draft, "subnets of a VPC", limit);
 	}
 	for (struct draft_cursor c = {0}; draft_next(draft, RESOURCE_SUBNET, &c);) {
 		struct prefix other = parsed(record_text(c.row, "cidr"));
@@ -192,7 +199,10 @@ static bool check_static_routes(struct draft *draft, const struct record *row)
 
 static bool check_vpc_route_table(struct draft *draft, const struct record *before, struct record *row)
 {
-	(void)before;
+	uint64_t limit = quota_of(draft, record_text(row, "tenant"), "vpcRouteTables");
+	if (!before && draft_count(draft, RESOURCE_VPC_ROUTE_TABLE, "vpcId", record_text(row, "vpcId")) >= limit) {
+		return refuse_quota(draft, "route tables of a VPC", limit);
+	}
 	for (size_t i = 0, count = record_count(row, "propagations"); i < count; i++) {
 		const char *gateway = record_text(record_at(row, "propagations", i), "borderGatewayId");
 		for (size_t j = 0; j < i; j++) {

@@ -128,8 +128,14 @@ static bool check_times(struct draft *draft, struct record *row)
 static bool check_vpn_tunnel(struct draft *draft, const struct record *before, struct record *row)
 {
 	const struct record *connection = draft_find(draft, RESOURCE_VPN_CONNECTION, record_text(row, "vpnConnectionId"));
-	if (!before && !check_ends(draft, row, connection)) {
-		return false;
+	if (!before) {
+		uint64_t limit = quota_of(draft, record_text(row, "tenant"), "vpnTunnels");
+		if (draft_count(draft, RESOURCE_VPN_TUNNEL, "vpnConnectionId", record_text(connection, "id")) >= limit) {
+			return refuse_quota(draft, "tunnels of a VPN connection", limit);
+		}
+		if (!check_ends(draft, row, connection)) {
+			return false;
+		}
 	}
 	if (!record_has(row, "localId")) {
 		record_set_text(row, "localId", record_text(row, "cloudAddress"));

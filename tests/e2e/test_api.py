@@ -318,7 +318,7 @@ def test_bus(service):
     route = service.bus("route")
     messages = {"node": R.Node, "vpc_host": R.VpcHost, "border_gateway": R.BorderGateway, "vpc": R.Vpc, "subnet": R.Subnet,
                 "vpc_route_table": R.VpcRouteTable, "vpc_attachment": R.VpcAttachment, "customer_gateway": R.CustomerGateway,
-                "vpn_connection": R.VpnConnection, "vpn_tunnel": R.VpnTunnel, "border_gateway_route": R.BorderGatewayRoute}
+                "vpn_connection": R.VpnConnection, "vpn_tunnel": R.VpnTunnel, "border_gateway_route": R.BorderGatewayRoute, "quota": R.Quota}
     tables = {name: route.replicate("resource", name, message) for name, message in messages.items()}
     for name, table in tables.items():
         table.wait(lambda rows: len(rows) >= 1, what=name)
@@ -326,6 +326,12 @@ def test_bus(service):
     assert (row.node_id, row.cloud_inside_address, row.ike.lifetime_seconds, list(row.ipsec.pfs_groups)) == (
         "node-a", "169.254.6.1", 28800, [31, 19, 20, 14])
     assert not row.HasField("running_status")
+    # The limits: a tenant's own, and under the empty key those of all others.
+    admin.make("quotas", name="acme", learnedRoutes=7)
+    tables["quota"].wait(lambda rows: rows.keys() == {"", "acme"})
+    assert (tables["quota"].rows[""].learned_routes, tables["quota"].rows["acme"].learned_routes) == (300, 7)
+    admin.delete("quotas", "acme")
+    tables["quota"].wait(lambda rows: rows.keys() == {""})
     local = service.bus("esp.node-b").replicate("resource", "vpn_tunnel", R.VpnTunnel)
     local.wait(lambda rows: len(rows) == 1)
     assert next(iter(local.rows.values())).node_id == "node-b"
@@ -381,6 +387,7 @@ def test_bus(service):
 def test_kill_loses_nothing(service):
     """kill -9 between and during requests: what was acknowledged is there, and what is there is whole."""
     admin = service.admin
+    admin.make("quotas", name="default", vpcs=100000)
     acknowledged, stop = [], threading.Event()
 
     def write(number):

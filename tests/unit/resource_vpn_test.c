@@ -136,9 +136,10 @@ static void test_tunnel_defaults(void **state)
 	assert_int_equal(record_count(row, "ike.encryption"), 4);
 	assert_int_equal(record_number_at(row, "ike.dhGroups", 0), 31);
 	assert_int_equal(record_number(row, "rekeyMarginSeconds"), 270);
-	assert_int_equal(record_number(row, "dpd.timeoutSeconds"), 30);
-	assert_int_equal(record_number(row, "bgp.holdTime"), 30);
-	assert_int_equal(record_number(row, "bgp.keepalive"), 10);
+	assert_int_equal(record_number(row, "dpd.intervalSeconds"), 3);
+	assert_int_equal(record_number(row, "dpd.timeoutSeconds"), 9);
+	assert_int_equal(record_number(row, "bgp.holdTime"), 9);
+	assert_int_equal(record_number(row, "bgp.keepalive"), 3);
 	assert_true(record_is(row, "maximumSegmentSize", "AUTO"));
 	assert_false(record_has(row, "ike.preSharedKey"));
 	assert_true(record_is(resource_find(r.resource, RESOURCE_VPN_TUNNEL, r.second), "insideCidr", "169.254.6.4/30"));
