@@ -138,7 +138,7 @@ def sysctl(netns, settings):
 # ---- processes ----
 def start(command, log, netns=None, environment=None, cwd=None):
     """Starts a daemon of the lab in a session of its own; its output goes to the file `log`. Returns the Popen."""
-    marked = dict(os.environ, LOCAL_REGION=RUN, **(environment or {}))
+    marked = dict(os.environ, LOCAL_REGION=mark(), **(environment or {}))
     with open(log, "ab") as sink:
         return subprocess.Popen((inside(netns) if netns else []) + [str(part) for part in command], stdin=subprocess.DEVNULL,
                                 stdout=sink, stderr=sink, start_new_session=True, env=marked, cwd=cwd)
@@ -176,24 +176,48 @@ def _ancestors():
     return pids
 
 
+def mark(run_directory=RUN):
+    """What a process of the region carries as LOCAL_REGION: the run directory and the id that `up` made for it, since another region of the
+    same machine (in a container, in a chroot) has a run directory of the same name."""
+    try:
+        with open(os.path.join(run_directory, "id"), encoding="ascii") as text:
+            return f"{run_directory}:{text.read().strip()}"
+    except FileNotFoundError:
+        return f"{run_directory}:"
+
+
+def _identity(path):
+    """Which directory it is, whoever asks: None when it is not there."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _is_marked(pid, run_directory, ours, home):
+    root = f"/proc/{pid}/root"
+    try:
+        cwd = os.readlink(f"/proc/{pid}/cwd")
+        with open(f"/proc/{pid}/environ", "rb") as environ:
+            variables = environ.read().split(b"\0")
+    except OSError:
+        return False
+    # PostgreSQL overwrites its environment; it works in the run directory, which has to be this one and not a namesake.
+    if cwd == run_directory or cwd.startswith(run_directory + "/"):
+        return home is not None and _identity(root + run_directory) == home
+    value = next((each[len(b"LOCAL_REGION="):].decode() for each in variables if each.startswith(b"LOCAL_REGION=")), None)
+    if value is None or value == ours:
+        return value is not None
+    # Without an id (the run directory was removed by hand) the name has to do, among those that share this root and these pids.
+    return (ours == f"{run_directory}:" and value.startswith(ours) and _identity(root) == _identity("/")
+            and _identity(f"/proc/{pid}/ns/pid") == _identity("/proc/self/ns/pid"))
+
+
 def marked_processes(run_directory=RUN):
-    """What works in the run directory (PostgreSQL overwrites its environment) or carries the mark that `start` gives; this
-    process and those it descends from are left out."""
-    mark = f"LOCAL_REGION={run_directory}".encode()
-    spared = _ancestors()
-    found = []
-    for pid in _pids():
-        if pid in spared:
-            continue
-        try:
-            cwd = os.readlink(f"/proc/{pid}/cwd")
-            with open(f"/proc/{pid}/environ", "rb") as environ:
-                variables = environ.read().split(b"\0")
-        except OSError:
-            continue
-        if cwd == run_directory or cwd.startswith(run_directory + "/") or mark in variables:
-            found.append(pid)
-    return found
+    """What works in this run directory or carries the mark that `start` gives; this process and those it descends from are left out."""
+    spared, ours, home = _ancestors(), mark(run_directory), _identity(run_directory)
+    return [pid for pid in _pids() if pid not in spared and _is_marked(pid, run_directory, ours, home)]
 
 
 def end_processes(pids, patience=3.0):

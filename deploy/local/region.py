@@ -155,7 +155,7 @@ def service(name, netns, command, environment=None, down_signal=None):
     os.makedirs(path("log", name), exist_ok=True)
     os.chown(path("log", name), LOG_UID, GROUP)
     words = (ns.inside(netns) if netns else []) + command
-    settings = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LOCAL_REGION": RUN, **(environment or {})}
+    settings = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LOCAL_REGION": ns.mark(), **(environment or {})}
     clean = " ".join(f"{key}='{value}'" for key, value in settings.items())
     script(f"{folder}/run", "exec 2>&1\ndate +%s >started\numask 0007\nulimit -n 65536 2>/dev/null || true\n"
                             f"exec env -i {clean} \\\n\t{' '.join(words)}\n")
@@ -347,6 +347,7 @@ def start(say, mark):
     begin = time.monotonic()
     os.makedirs(RUN, exist_ok=True)
     os.chmod(RUN, 0o755)
+    write("id", secrets.token_hex(16) + "\n")
     if mark:
         write(mark, "")
     say("network: internet, fabric, " + ", ".join([*NODES, *HOSTS]))

@@ -63,7 +63,7 @@ class Stream:
         ways = (ports["to_idc"], ports["to_vpc"])
         for here, there, out, back, outfile in ((vpc, idc, *ways, self.files[0]), (idc, vpc, *reversed(ways), self.files[1])):
             command = ns.inside(here[0]) + [sys.executable, os.path.abspath(__file__), here[1], out[0], there[1], out[1], back[1], rate, outfile]
-            self.processes.append(subprocess.Popen([str(word) for word in command], env=dict(os.environ, LOCAL_REGION=ns.RUN),
+            self.processes.append(subprocess.Popen([str(word) for word in command], env=dict(os.environ, LOCAL_REGION=ns.mark()),
                                                    stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True))
         for process in self.processes:
             process.stdout.readline()
