@@ -166,13 +166,15 @@ $(B)/test/tools/$(basename $(notdir $(1))): $(B)/obj/$(basename $(1)).o
 endif
 endef
 $(foreach t,$(TOOL_C),$(eval $(call tool_rule,$(t))))
-.PHONY: test-tools test fuzz demo up down bench
+.PHONY: test-tools test fuzz mutants demo up down bench
 test-tools: $(TOOLS)
 
 test: # build and run all tests; the last line says how many passed
 	@tests/run
 fuzz: # fuzz every parser for FUZZ_SECONDS each
 	@tests/run fuzz
+mutants: # put one small fault at a time into the code: every one has to be noticed by a test; ONLY=name for some
+	@$(PYTHON) tests/mutants/run $(ONLY)
 up: all # start a whole region on this machine
 	@deploy/local/region up
 down: # end it and leave nothing behind
