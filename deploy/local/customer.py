@@ -218,6 +218,39 @@ protocol bgp idc_router {{
         default_route(self.netns, self.INTERNET_GATEWAY)  # the kernel forgot it with the port
 
 
+class DeviceOnNetwork(Device):
+    """A device with a port in a network of a Docker engine (the `internet` of a region in containers); the data centre behind it is one interface."""
+
+    def __init__(self, name, address, network, idc_host="192.168.1.10/16", **options):
+        super().__init__(name, address, prefix="tc-", **options)
+        self.network, self.idc_host = network, idc_host
+        self.port = f"tc-{name}"[:15]
+
+    def plug(self):
+        bridge = "br-" + ns.run("docker", "network", "inspect", "-f", "{{.Id}}", self.network).strip()[:12]
+        gateway = ns.run("docker", "network", "inspect", "-f", "{{(index .IPAM.Config 0).Gateway}}", self.network).strip()
+        os.makedirs(self.private_run, exist_ok=True)
+        ns.add_namespace(self.netns)
+        ns.ip(None, "link del", self.port, check=False)
+        ns.cable((None, self.port), (self.netns, "internet"))
+        ns.ip(None, "link set", self.port, "master", bridge)
+        ns.ip(self.netns, "addr add", f"{self.address}/24 dev internet")
+        ns.ip(self.netns, "route add default via", gateway)
+        ns.ip(self.netns, "link add idc type bridge")
+        ns.ip(self.netns, "link set idc up")
+        ns.ip(self.netns, "addr add", f"{self.idc_host} dev idc")
+
+    def write_idc_configuration(self, prefixes, asn=CUSTOMER_ASN):
+        routes = " ".join(f'route {prefix} via "idc";' for prefix in prefixes)
+        with open(os.path.join(self.private_run, "idc.conf"), "w", encoding="ascii") as out:
+            out.write(f"protocol static idc {{ ipv4; {routes} }}\n")
+
+    def remove(self):
+        ns.remove_namespace(self.netns)
+        ns.ip(None, "link del", self.port, check=False)
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+
 class Idc:
     """The data centre: a router that every device is connected to, and hosts behind it."""
 

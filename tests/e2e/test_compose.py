@@ -1,10 +1,11 @@
-# docker-compose.yml: what is in it is checked without an engine; where there is one and an image, a region is run by it.
+# docker-compose.yml: what is in it is checked without an engine; then a region is run by an engine of the test's own.
 import glob
 import ipaddress
 import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 
 import namespaces as ns
@@ -12,7 +13,7 @@ import pytest
 import region
 import yaml
 from conftest import TOP
-from customer import CUSTOMER_ASN, Device
+from customer import CUSTOMER_ASN, DeviceOnNetwork
 
 LONG_LIVED = {"database", "resource", "route", "esp-node-a", "ike-node-a", "bgp-node-a", "esp-node-b", "ike-node-b", "bgp-node-b",
               "vrouter-host-1"}
@@ -180,7 +181,7 @@ def test_scripts_that_are_named_are_there(services):
 # ---- with an engine ----
 PROJECT = "twinspan-test"
 SETTINGS = {"REGION": "test", "API_PORT": "18081", "INTERNET": "198.18.51", "FABRIC": "10.255.251", "API_NETWORK": "10.254.251",
-            "IMAGE_TAG": os.environ.get("TWINSPAN_TEST_IMAGE_TAG", "local")}
+            "IMAGE_TAG": "local"}
 CUSTOMER = [SETTINGS["INTERNET"] + ".201", SETTINGS["INTERNET"] + ".202"]
 TOKEN_FILE = os.path.join(TOP, "build", "test", "compose.token")
 IDC_PREFIX, IDC_HOST, VPC_HOST = "192.168.0.0/16", "192.168.1.10", "10.0.1.10"
@@ -202,39 +203,6 @@ def twinspan(*arguments):
     return json.loads(text) if text.strip() else None
 
 
-class DeviceOnBridge(Device):
-    """A customer device with a port in the region's internet network; the data centre behind it is one interface."""
-
-    def __init__(self, address, directory):
-        super().__init__("cdev", address, prefix="tc-", run_directory=directory)
-
-    def plug(self):
-        os.makedirs(self.private_run, exist_ok=True)
-        ns.add_namespace(self.netns)
-        bridge = "br-" + docker("network", "inspect", "-f", "{{.Id}}", f"{PROJECT}_internet")[:12]
-        self.unplug()
-        ns.cable((None, "tc-cdev"), (self.netns, "internet"))
-        ns.ip(None, "link set tc-cdev master", bridge)
-        ns.ip(self.netns, "addr add", f"{self.address}/24 dev internet")
-        ns.ip(self.netns, "route add default via", SETTINGS["INTERNET"] + ".1")
-        ns.ip(self.netns, "link add idc type bridge")
-        ns.ip(self.netns, "link set idc up")
-        ns.ip(self.netns, "addr add", f"{IDC_HOST}/16 dev idc")
-
-    def unplug(self):
-        ns.ip(None, "link del tc-cdev", check=False)
-
-    def write_idc_configuration(self, prefixes, asn=CUSTOMER_ASN):
-        routes = " ".join(f'route {prefix} via "idc";' for prefix in prefixes)
-        with open(os.path.join(self.private_run, "idc.conf"), "w", encoding="ascii") as out:
-            out.write(f"protocol static idc {{ ipv4; {routes} }}\n")
-
-    def remove(self):
-        self.stop()
-        ns.remove_namespace(self.netns)
-        self.unplug()
-
-
 def health(containers):
     return dict(line.split() for line in docker("inspect", "-f", "{{.Name}} {{.State.Health.Status}}", *containers).splitlines())
 
@@ -245,21 +213,74 @@ def named():
             for line in docker(*kind.split()).splitlines() if line.startswith(PROJECT)]
 
 
+class Engine:
+    """A Docker engine of the test's own: it touches neither the machine's firewall nor another engine, and leaves nothing."""
+
+    def __init__(self):
+        self.home = os.path.join(TOP, "build", "test", "docker")
+        self.log = os.path.join(TOP, "build", "test", "log", "dockerd.log")
+        # A path of at most 107 octets, wherever the project is.
+        self.socket = f"/run/twinspan-test-docker-{os.getpid()}.sock"
+        self.process = None
+
+    def start(self):
+        self.remove_files()
+        os.makedirs(self.home)
+        os.makedirs(os.path.dirname(self.log), exist_ok=True)
+        with open(self.log, "wb") as log:
+            self.process = subprocess.Popen(
+                ["dockerd", "--data-root", f"{self.home}/data", "--exec-root", f"{self.home}/exec", "--pidfile", f"{self.home}/pid", "--bridge=none",
+                 "--iptables=false", "--ip6tables=false", "-H", f"unix://{self.socket}"], stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+        os.environ["DOCKER_HOST"] = f"unix://{self.socket}"
+        ns.wait_until(lambda: self.process.poll() is not None or self.answers(), 120, "the Docker engine's start", 0.2)
+        if self.process.poll() is not None:
+            with open(self.log, encoding="utf-8", errors="replace") as log:
+                pytest.skip(f"a Docker engine does not start on this machine: {log.read().strip().splitlines()[-1]}")
+
+    @staticmethod
+    def answers():
+        return subprocess.run(["docker", "info"], capture_output=True, check=False).returncode == 0
+
+    def stop(self):
+        if self.process:
+            self.process.terminate()
+            self.process.wait(60)
+        os.environ.pop("DOCKER_HOST", None)
+        self.remove_files()
+
+    def remove_files(self):
+        with open("/proc/self/mounts", encoding="ascii") as mounts:
+            for mount in reversed([line.split()[1] for line in mounts if line.split()[1].startswith(self.home + "/")]):
+                subprocess.run(["umount", "-l", mount], check=False)
+        shutil.rmtree(self.home, ignore_errors=True)
+        if os.path.exists(self.socket):
+            os.unlink(self.socket)
+
+
 @pytest.fixture(scope="module")
-def running():
-    """A region of containers, from an image that was built before: this test builds none."""
-    if not shutil.which("docker-compose") or not shutil.which("docker"):
-        pytest.skip("no Docker engine on this machine: docker and docker-compose are not installed")
-    if subprocess.run(["docker", "info"], capture_output=True, check=False).returncode != 0:
-        pytest.skip("no Docker engine on this machine: the daemon does not answer")
-    if subprocess.run(["docker", "image", "inspect", f"twinspan:{SETTINGS['IMAGE_TAG']}"], capture_output=True, check=False).returncode != 0:
-        pytest.skip(f"no image twinspan:{SETTINGS['IMAGE_TAG']}: run `docker-compose build` first")
-    docker_compose("down", "-v", "--remove-orphans", check=False)
+def engine():
+    """The image, built as deploy/README.md says for a machine without a registry."""
+    if not ns.root_is_a_mount():
+        pytest.skip("this is a bare chroot: a Docker engine needs a root that is a mount")
+    engine = Engine()
+    try:
+        engine.start()
+        for command in (["sh", "deploy/base-image"], ["docker-compose", "-p", PROJECT, "build"]):
+            ns.run(*command, cwd=TOP, env={**os.environ, "BUILD_NETWORK": "host"}, timeout=1800)
+        yield engine
+    finally:
+        engine.stop()
+
+
+@pytest.fixture(scope="module")
+def running(engine):
+    """A region of containers."""
     try:
         docker_compose("up", "-d", "--no-build")
         os.makedirs(os.path.dirname(TOKEN_FILE), exist_ok=True)
         with open(os.open(TOKEN_FILE, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="ascii") as out:
             out.write(docker_compose("exec", "-T", "resource", "cat", "/etc/twinspan/admin.token"))
+        ns.wait_until(lambda: set(health(docker_compose("ps", "-q", *sorted(LONG_LIVED)).split()).values()) == {"healthy"}, 300, "every container healthy", 1)
         yield
     finally:
         docker_compose("down", "-v", "--remove-orphans", "-t", "5")
@@ -279,7 +300,7 @@ def tunnel(running):
                           "--customer-gateway-id", customer["id"])
     tunnels = twinspan("vpn-connection", "add-tunnels", connection["id"])["items"]
     assert {each["nodeId"] for each in tunnels} == {"node-a", "node-b"}
-    ns.wait_until(lambda: [each["runningStatus"] for each in twinspan("vpn-tunnel", "list")["items"]] == ["CONNECTING"] * 2, 10, "both CONNECTING")
+    ns.wait_until(lambda: [each["runningStatus"] for each in twinspan("vpn-tunnel", "list")["items"]] == ["CONNECTING"] * 2, 60, "both CONNECTING")
     docker_compose("exec", "-T", "vrouter-host-1", "/usr/local/lib/twinspan/workload", "machine", subnet["id"], f"{VPC_HOST}/24",
                    subnet["gatewayAddress"])
     return next(each for each in tunnels if each["customerAddress"] == CUSTOMER[0])
@@ -287,13 +308,11 @@ def tunnel(running):
 
 @pytest.fixture(scope="module")
 def device(tunnel, tmp_path_factory):
-    if not shutil.which("bird") or not os.path.exists("/usr/lib/ipsec/charon"):
-        pytest.skip("no strongSwan and BIRD on this machine")
     folder = tmp_path_factory.mktemp("device")
     configuration = folder / "configuration"
     configuration.mkdir(mode=0o777)
     (configuration / "key").write_text(tunnel["ike"]["preSharedKey"] + "\n", encoding="ascii")
-    box = DeviceOnBridge(CUSTOMER[0], str(folder))
+    box = DeviceOnNetwork("cdev", CUSTOMER[0], f"{PROJECT}_internet", f"{IDC_HOST}/16", run_directory=str(folder))
     # The command line of the image writes into a folder of this machine.
     docker_compose("run", "--rm", "-T", "-v", f"{configuration}:/out", "twinspan", "vpn-tunnel", "configuration", tunnel["id"], "--vendor",
                    "strongswan-bird", "--pre-shared-key-file", "/out/key", "--directory", "/out")
@@ -310,7 +329,7 @@ def device(tunnel, tmp_path_factory):
 def test_every_container_is_healthy(running):
     containers = docker_compose("ps", "-q", *sorted(LONG_LIVED)).split()
     assert len(containers) == len(LONG_LIVED)
-    ns.wait_until(lambda: set(health(containers).values()) == {"healthy"}, 60, f"health of all: {health(containers)}", 0.5)
+    ns.wait_until(lambda: set(health(containers).values()) == {"healthy"}, 300, "health of all", 1)
     assert [node["id"] for node in twinspan("node", "list")["items"]] == ["node-a", "node-b"]
 
 
@@ -329,10 +348,10 @@ def test_a_service_sees_its_own_secrets_only(running):
 
 
 def test_a_customer_reaches_the_vpc(tunnel, device):
-    ns.wait_until(lambda: twinspan("vpn-tunnel", "show", tunnel["id"])["runningStatus"] == "UP", 30, "the tunnel is UP")
-    ns.wait_until(device.session_established, 30, "BGP is Established", 0.2)
+    ns.wait_until(lambda: twinspan("vpn-tunnel", "show", tunnel["id"])["runningStatus"] == "UP", 90, "the tunnel is UP")
+    ns.wait_until(device.session_established, 90, "BGP is Established", 0.2)
     ns.wait_until(lambda: subprocess.run(ns.inside(device.netns) + ["ping", "-c1", "-W1", "-I", IDC_HOST, VPC_HOST], check=False,
-                                         capture_output=True).returncode == 0, 20, "a ping through tunnel and VXLAN", 0.2)
+                                         capture_output=True).returncode == 0, 60, "a ping through tunnel and VXLAN", 0.2)
 
 
 def test_a_killed_dataplane_finds_its_namespaces_again(tunnel, device):
@@ -343,4 +362,14 @@ def test_a_killed_dataplane_finds_its_namespaces_again(tunnel, device):
     ns.run("ping", "-c3", "-i0.2", "-W1", "-I", IDC_HOST, VPC_HOST, netns=device.netns)
     after = docker_compose("exec", "-T", node, "sh", "-c", "pgrep -x twinspan-esp; stat -c %i /run/netns/*").split()
     assert before[0] != after[0] and before[1:] == after[1:]
+    assert device.session_established()
+
+
+def test_a_process_that_ends_is_started_again(tunnel, device):
+    """As the table in deploy/README.md says; `docker kill` is another thing: Docker takes it for its operator's wish."""
+    container = docker_compose("ps", "-q", "route").strip()
+    pid = int(docker("inspect", "-f", "{{.State.Pid}}", container))
+    os.kill(pid, signal.SIGKILL)
+    ns.wait_until(lambda: int(docker("inspect", "-f", "{{.State.Pid}}", container)) not in (0, pid), 60, "another process", 0.2)
+    ns.run("ping", "-c3", "-i0.2", "-W1", "-I", IDC_HOST, VPC_HOST, netns=device.netns)
     assert device.session_established()
