@@ -124,51 +124,6 @@ static void receive(struct ike *ike, const struct ike_datagram *datagram)
 }
 
 // ---- the other events ----
-static void take_usage(struct ike *ike, const struct sa_usage *usage)
-{
-	void *found =
-	    map_find(ike->child_spis, (struct bytes){(const uint8_t *)&usage->inbound_spi, sizeof usage->inbound_spi});
-	if (!found || found == ike) {
-		return;
-	}
-	struct child_sa *child = found;
-	struct ike_sa *sa = child->sa;
-	const struct tunnel_config *config = &sa->tunnel->config;
-	if (usage->last_in != INSTANT_NEVER && usage->last_in > sa->last_in && usage->last_in <= ike->now) {
-		sa->last_in = usage->last_in;
-	}
-	if (usage->packets_in > child->packets_in && child->state == CHILD_LIVE && !child->in_use &&
-	    sa->state == IKE_SA_ESTABLISHED) {
-		child->confirmed_at = ike->now; // the peer sends on it, so it has it
-		child_use(ike, sa, child);
-	}
-	child->packets_in = usage->packets_in;
-	uint64_t bytes = usage->bytes_in > usage->bytes_out ? usage->bytes_in : usage->bytes_out;
-	uint64_t packets = usage->packets_in > usage->packets_out ? usage->packets_in : usage->packets_out;
-	bool soft = (child->bytes_soft && bytes >= child->bytes_soft) ||
-	            (child->packets_soft && packets >= child->packets_soft) ||
-	            (!child->suite.esn && usage->sequence_out >= 0xc0000000u);
-	bool hard = (config->child_bytes && bytes >= config->child_bytes) ||
-	            (config->child_packets && packets >= config->child_packets);
-	if (soft && child->state == CHILD_LIVE && child->rekey_at > ike->now + SECONDS(10)) {
-		child->rekey_wanted = true;
-	}
-	if (hard && child->expire_at > ike->now + SECONDS(10)) {
-		child->expire_at = ike->now + SECONDS(10); // time for the rekeying that is under way
-	}
-	bool moved = usage->seen_remote.length > 0 && sa->encapsulate && sa->nat.remote && !sa->nat.local &&
-	             address_equal(&usage->seen_remote, &sa->remote) && usage->seen_remote_port != 0 &&
-	             usage->seen_remote_port != sa->remote_port && sa->local_port == IKE_NAT_PORT;
-	if (moved) {
-		sa->remote_port = usage->seen_remote_port; // §2.23: the NAT has a new mapping
-		sa->dirty = true;
-		for (size_t i = 0; i < sa->child_count; i++) {
-			action_put_child(ike, sa, sa->children[i]);
-		}
-	}
-	tunnel_run(ike, sa->tunnel);
-}
-
 static void take_secret(struct ike *ike, const char *tunnel_id, const struct secret *secret)
 {
 	struct secret *old;
@@ -258,7 +213,7 @@ void ike_step(struct ike *ike, const struct ike_event *event, instant now, struc
 		take_secret(ike, event->text, NULL);
 		break;
 	case IKE_EVENT_USAGE:
-		take_usage(ike, &event->usage);
+		tunnel_usage(ike, &event->usage);
 		break;
 	case IKE_EVENT_RESTORE:
 		state_restore(ike, event->bytes);

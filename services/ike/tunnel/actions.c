@@ -119,7 +119,7 @@ void action_put_child(struct ike *ike, const struct ike_sa *sa, const struct chi
 		row->local_port = IKE_NAT_PORT;
 		row->remote_port = sa->local_port == IKE_NAT_PORT ? sa->remote_port : IKE_NAT_PORT;
 	}
-	row->replay_window = config->replay_window;
+	row->replay_window = child->replay_window; // as it was when the child SA was made: esp cannot change a standing window
 	add(ike, IKE_ACTION_PUT_CHILD)->child = row;
 }
 

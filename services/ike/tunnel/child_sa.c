@@ -3,6 +3,7 @@
 #include "services/ike/tunnel/tunnel.h"
 
 #include "common/base/alloc.h"
+#include "common/base/invariant.h"
 #include <stdlib.h>
 #include <string.h>
 
@@ -41,6 +42,9 @@ static void start_clock(struct ike *ike, const struct tunnel_config *config, str
 	unsigned percent = 70 + random_below(&ike->random, 16);
 	child->bytes_soft = config->child_bytes / 100 * percent;
 	child->packets_soft = config->child_packets / 100 * percent;
+	child->bytes_hard = config->child_bytes;
+	child->packets_hard = config->child_packets;
+	child->replay_window = config->replay_window;
 }
 
 struct child_sa *child_new(struct ike *ike, struct ike_sa *sa, uint32_t spi_in, uint32_t spi_out, const struct suite *suite,
@@ -64,7 +68,9 @@ struct child_sa *child_new(struct ike *ike, struct ike_sa *sa, uint32_t spi_in, 
 	wipe(&keys, sizeof keys);
 	start_clock(ike, &sa->tunnel->config, child);
 	map_insert(ike->child_spis, spi_key(&spi_in), child);
-	sa->children[sa->child_count++] = child; // callers keep to CHILDREN_MAX
+	invariant(sa->child_count < CHILDREN_MAX); // callers see to it
+	sa->children[sa->child_count++] = child;
+	sa->had_child = true;
 	sa->dirty = true;
 	action_put_child(ike, sa, child);
 	return child;

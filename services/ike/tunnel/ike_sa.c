@@ -10,8 +10,10 @@ enum {
 	CLOSING_SECONDS = 6,   // how long a delete is repeated
 	CLOSED_SECONDS = 6,    // how long retransmissions are answered
 	DUPLICATE_SECONDS = 3, // how long the peer has to close the IKE SA it replaced with another
-	CROSSING_SECONDS = 10, // or the one of two crossing ones that was its own
-	DUPLICATE_PAUSE = 600, // after closing one too many: a peer that always comes back is left with two
+	CROSSING_SECONDS = 3,  // or the one of two crossing ones that was its own
+	BESIDE_SECONDS = 1,    // how long we still receive on the one that we replaced with another
+	DUPLICATES_MAX = 6,    // so many closed in DUPLICATE_PAUSE seconds are enough
+	DUPLICATE_PAUSE = 600,
 };
 
 static struct bytes spi_key(const uint64_t *spi)
@@ -47,7 +49,8 @@ struct ike_sa *ike_sa_new(struct ike *ike, struct tunnel *tunnel, bool initiator
 	sa->created = sa->last_in = ike->now;
 	sa->rekey_at = sa->expire_at = sa->close_at = sa->keepalive_at = INSTANT_NEVER;
 	sa->new_child_at = ike->now;
-	sa->child_group = sa->ike_group = 0xff;
+	sa->doubt_at = INSTANT_NEVER;
+	sa->child_attempts = sa->ike_attempts = (struct rekey_attempts){.wish = NO_GROUP, .offered = NO_GROUP};
 	random_fill(&ike->random, &sa->next_iv, sizeof sa->next_iv);
 	tunnel->sas[tunnel->sa_count++] = sa;
 	return sa;
@@ -193,7 +196,7 @@ void ike_sa_move_children(struct ike *ike, struct ike_sa *from, struct ike_sa *t
 		action_put_child(ike, to, child);
 	}
 	to->new_child_at = instant_min(to->new_child_at, from->new_child_at);
-	to->child_group = from->child_group;
+	to->had_child = to->had_child || from->had_child;
 	from->dirty = to->dirty = true;
 }
 
@@ -223,6 +226,27 @@ static void resolve_crossing(struct ike *ike, struct ike_sa *a, struct ike_sa *b
 	}
 }
 
+// `other` has its place taken by `sa`. Who made `sa` closes it: at once, as soon as what is under way has come; the other end waits
+// for that a moment longer.
+static void superseded(struct ike *ike, struct ike_sa *sa, struct ike_sa *other)
+{
+	struct tunnel *tunnel = sa->tunnel;
+	other->state = IKE_SA_REPLACED;
+	other->dirty = true;
+	if (sa->initiator) {
+		other->close_at = ike->now + SECONDS(BESIDE_SECONDS);
+		return;
+	}
+	// A peer that always makes another when one is closed is left with two for a while.
+	if (ike->now - tunnel->duplicates_since > SECONDS(DUPLICATE_PAUSE) || tunnel->duplicates_closed == 0) {
+		tunnel->duplicates_since = ike->now;
+		tunnel->duplicates_closed = 0;
+	}
+	bool pause = tunnel->duplicates_closed >= DUPLICATES_MAX;
+	tunnel->duplicates_closed += !pause;
+	other->close_at = pause ? other->expire_at : ike->now + SECONDS(DUPLICATE_SECONDS);
+}
+
 void ike_sa_authenticated(struct ike *ike, struct ike_sa *sa, bool initial_contact)
 {
 	struct tunnel *tunnel = sa->tunnel;
@@ -244,12 +268,9 @@ void ike_sa_authenticated(struct ike *ike, struct ike_sa *sa, bool initial_conta
 		} else if (initial_contact) {
 			ike_sa_remove(ike, other); // the peer no longer knows of it
 		} else {
-			other->state = IKE_SA_REPLACED;
-			bool pause = tunnel->duplicate_closed && ike->now - tunnel->duplicate_closed < SECONDS(DUPLICATE_PAUSE);
-			other->close_at = pause ? other->expire_at : ike->now + SECONDS(DUPLICATE_SECONDS);
-			tunnel->duplicate_closed = ike->now;
-			other->dirty = true;
+			superseded(ike, sa, other);
 		}
 	}
+	tunnel->beside_at = INSTANT_NEVER; // whatever it was wanted for
 	tunnel->status_dirty = true;
 }

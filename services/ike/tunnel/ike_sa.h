@@ -21,6 +21,10 @@ enum {
 };
 
 // ---- child SAs ----
+struct traffic_count {                         // of one direction
+	uint64_t bytes, packets;               // as last reported
+	uint64_t bytes_before, packets_before; // by earlier incarnations of the dataplane, which begin at 0
+};
 enum child_state {
 	CHILD_LIVE,
 	CHILD_REPLACED,  // another has taken its place; whoever made that one deletes this one
@@ -39,7 +43,9 @@ struct child_sa {
 	instant rekey_at, expire_at, remove_at; // remove_at: of a REPLACED one, when we delete it ourselves
 	instant confirmed_at;                   // when the peer is known to have it: before that it is not rekeyed
 	uint64_t bytes_soft, packets_soft;      // 0: no limit
-	uint64_t packets_in;                    // as last reported
+	uint64_t bytes_hard, packets_hard;      // what was configured when it was made; 0: no limit
+	uint32_t replay_window;                 // as well
+	struct traffic_count in, out;
 };
 
 // ---- requests: one at a time (window 1, RFC 7296 §2.3) ----
@@ -61,6 +67,9 @@ struct request {
 	size_t length;
 	instant first_sent, resend_at;
 	duration interval;
+	uint8_t sends;    // since it was first sent, or since it became urgent
+	bool urgent;      // traffic goes out and nothing comes in: repeated quickly
+	instant urged_at; // since when
 	// Of a CREATE_CHILD_SA:
 	struct nonce nonce;
 	struct key_exchange exchange;
@@ -73,6 +82,15 @@ struct request {
 	bool decided; // for the rival: what our own request makes is one too many
 	struct nonce rival_lowest;
 };
+
+// What became of our wish to rekey, so far: the next group to try, and when to try something else (rekey_attempts.c).
+struct rekey_attempts {
+	uint16_t tried;   // groups, by their place in the configuration
+	uint8_t refusals; // one after the other
+	uint8_t wish;     // the group that the peer asked for by INVALID_KE_PAYLOAD; NO_GROUP
+	uint8_t offered;  // the group of the request under way; NO_GROUP
+};
+enum { NO_GROUP = 0xff };
 
 // ---- IKE SAs ----
 enum ike_sa_state {
@@ -123,9 +141,15 @@ struct ike_sa {
 	struct nonce lowest; // of its exchange, for crossing ones
 	instant created, established, rekey_at, expire_at, close_at, new_child_at, last_in, keepalive_at;
 	bool rekey_wanted;
-	uint8_t child_group; // which the peer asked for by INVALID_KE_PAYLOAD; 0xff: none
-	uint8_t ike_group;
-	uint16_t farewell; // error to tell when closing
+	struct rekey_attempts child_attempts, ike_attempts;
+	uint32_t orphan; // inbound SPI of a child SA that only the peer has: to be deleted; 0: none
+	bool had_child;
+	instant doubt_at;     // when a new IKE SA is begun beside this one, unless the peer answers before
+	instant out_at;       // when traffic was last seen to go out with nothing coming in
+	uint8_t idle_answers; // liveness requests answered while traffic went out and none came in
+	bool heard_esp;       // the last sign of life was traffic
+	bool ignored;         // the request under way has led to a new IKE SA beside this one
+	uint16_t farewell;    // error to tell when closing
 	struct handshake *handshake;
 };
 

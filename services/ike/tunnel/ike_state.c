@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { STATE_VERSION = 1, STATE_MAX = 64 * 1024 };
+enum { STATE_VERSION = 2, STATE_MAX = 64 * 1024 };
 
 struct archive {
 	struct writer *w; // NULL when reading
@@ -195,6 +195,15 @@ static void tunnel(struct archive *a, struct tunnel *value)
 	number64(a, &value->rekey_child_handled);
 	number64(a, &value->rekey_ike_handled);
 	number64(a, &value->restart_handled);
+	number8(a, &value->child_group);
+}
+
+static void traffic_count(struct archive *a, struct traffic_count *value)
+{
+	number64(a, &value->bytes);
+	number64(a, &value->packets);
+	number64(a, &value->bytes_before);
+	number64(a, &value->packets_before);
 }
 
 static void child_sa(struct archive *a, struct child_sa *value)
@@ -216,7 +225,11 @@ static void child_sa(struct archive *a, struct child_sa *value)
 	time64(a, &value->confirmed_at);
 	number64(a, &value->bytes_soft);
 	number64(a, &value->packets_soft);
-	number64(a, &value->packets_in);
+	number64(a, &value->bytes_hard);
+	number64(a, &value->packets_hard);
+	number32(a, &value->replay_window);
+	traffic_count(a, &value->in);
+	traffic_count(a, &value->out);
 }
 
 static void request(struct archive *a, struct request *value)
@@ -276,8 +289,7 @@ static void ike_sa(struct archive *a, struct ike_sa *value)
 	time64(a, &value->new_child_at);
 	time64(a, &value->keepalive_at);
 	flag(a, &value->rekey_wanted);
-	number8(a, &value->child_group);
-	number8(a, &value->ike_group);
+	flag(a, &value->had_child);
 	number16(a, &value->farewell);
 }
 
@@ -365,6 +377,7 @@ static struct tunnel *restore_tunnel(struct ike *ike, struct archive *a)
 		found->rekey_child_handled = history.rekey_child_handled;
 		found->rekey_ike_handled = history.rekey_ike_handled;
 		found->restart_handled = history.restart_handled;
+		found->child_group = history.child_group;
 	}
 	return found;
 }
@@ -398,6 +411,7 @@ bool state_restore(struct ike *ike, struct bytes state)
 	if (sa->request.kind != REQUEST_NONE) {
 		sa->request.first_sent = sa->request.resend_at = ike->now;
 		sa->request.interval = MILLISECONDS(500);
+		sa->request.urgent = false;
 	}
 	sa->dirty = true;
 	for (size_t i = 0; i < sa->child_count; i++) {

@@ -7,7 +7,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { RETRY_SECONDS = 2, RETRY_SPREAD_SECONDS = 2, EVENT_REPEAT_SECONDS = 300, REFUSED_PAUSE_SECONDS = 10 };
+enum {
+	RETRY_SECONDS = 2,
+	RETRY_SPREAD_SECONDS = 2,
+	EVENT_REPEAT_SECONDS = 300,
+	REFUSED_PAUSE_SECONDS = 10,
+	BESIDE_PAUSE_SECONDS = 10,
+};
 
 // ---- finding ----
 struct address_pair {
@@ -81,6 +87,8 @@ struct tunnel *tunnel_new(struct ike *ike, const struct tunnel_config *config)
 	struct tunnel *tunnel = allocate(sizeof *tunnel);
 	tunnel->config = *config;
 	tunnel->since = tunnel->retry_at = ike->now;
+	tunnel->beside_at = INSTANT_NEVER;
+	tunnel->child_group = NO_GROUP;
 	tunnel->status_dirty = true;
 	tunnel->rekey_child_handled = config->rekey_child_requests;
 	tunnel->rekey_ike_handled = config->rekey_ike_requests;
@@ -133,6 +141,7 @@ static void do_requests(struct ike *ike, struct tunnel *tunnel)
 	if (config->restart_requests > tunnel->restart_handled) {
 		tunnel_event(ike, tunnel, "restart", "asked for");
 		snprintf(tunnel->reason, sizeof tunnel->reason, "restarted");
+		tunnel->child_group = NO_GROUP;
 		close_all(ike, tunnel);
 		tunnel->retry_at = ike->now;
 	} else if (sa) {
@@ -183,6 +192,15 @@ void tunnel_configure(struct ike *ike, const struct tunnel_config *config)
 void tunnel_retry(struct ike *ike, struct tunnel *tunnel, duration least, duration spread)
 {
 	tunnel->retry_at = ike->now + least + MILLISECONDS(random_below(&ike->random, (uint32_t)(spread / 1000) + 1));
+}
+
+void tunnel_begin_beside(struct ike *ike, struct tunnel *tunnel)
+{
+	if (tunnel->beside_at == INSTANT_NEVER) {
+		instant soonest = tunnel->beside_last + SECONDS(BESIDE_PAUSE_SECONDS);
+		bool first = tunnel->beside_last == 0 || soonest < ike->now;
+		tunnel->beside_at = first ? ike->now : soonest;
+	}
 }
 
 // Whether it can carry traffic, whatever was told of it last.
@@ -295,11 +313,16 @@ static void refresh_status(struct ike *ike, struct tunnel *tunnel)
 }
 
 // ---- what is due ----
-static bool may_initiate(const struct ike *ike, const struct tunnel *tunnel)
+static bool may_begin(const struct ike *ike, const struct tunnel *tunnel)
 {
 	const struct tunnel_config *config = &tunnel->config;
-	if (!ike->started || !tunnel->known || tunnel->removed || !config->enabled || !version_of(ike, tunnel) ||
-	    !config->initiate || !tunnel_secret(ike, tunnel)) {
+	return ike->started && tunnel->known && !tunnel->removed && config->enabled && version_of(ike, tunnel) &&
+	       tunnel_secret(ike, tunnel);
+}
+
+static bool may_initiate(const struct ike *ike, const struct tunnel *tunnel)
+{
+	if (!may_begin(ike, tunnel) || !tunnel->config.initiate) {
 		return false;
 	}
 	for (size_t i = 0; i < tunnel->sa_count; i++) {
@@ -307,6 +330,21 @@ static bool may_initiate(const struct ike *ike, const struct tunnel *tunnel)
 		if (state == IKE_SA_INIT_SENT || state == IKE_SA_AUTH_SENT || state == IKE_SA_ESTABLISHED ||
 		    state == IKE_SA_CLOSING) {
 			return false; // CLOSING: the farewell first, so that it does not meet the new beginning
+		}
+	}
+	return true;
+}
+
+// Where the peer began the IKE SA that stands, we begin the one beside it too: who waits for it loses the tunnel.
+static bool may_begin_beside(const struct ike *ike, const struct tunnel *tunnel)
+{
+	if (tunnel->beside_at == INSTANT_NEVER || !may_begin(ike, tunnel) || !tunnel_current(tunnel)) {
+		return false;
+	}
+	for (size_t i = 0; i < tunnel->sa_count; i++) {
+		uint8_t state = tunnel->sas[i]->state;
+		if (state == IKE_SA_INIT_SENT || state == IKE_SA_AUTH_SENT) {
+			return false;
 		}
 	}
 	return true;
@@ -336,6 +374,11 @@ void tunnel_run(struct ike *ike, struct tunnel *tunnel)
 		tunnel->retry_at = ike->now; // set when this attempt fails
 		version_of(ike, tunnel)->begin(ike, tunnel);
 	}
+	if (may_begin_beside(ike, tunnel) && ike->now >= tunnel->beside_at) {
+		tunnel->beside_at = INSTANT_NEVER;
+		tunnel->beside_last = ike->now;
+		version_of(ike, tunnel)->begin(ike, tunnel);
+	}
 	tunnel_select_outbound(ike, tunnel);
 	if (tunnel->removed && tunnel->sa_count == 0) {
 		action_status(ike, tunnel, true);
@@ -344,6 +387,7 @@ void tunnel_run(struct ike *ike, struct tunnel *tunnel)
 	}
 	refresh_status(ike, tunnel);
 	instant deadline = may_initiate(ike, tunnel) ? tunnel->retry_at : INSTANT_NEVER;
+	deadline = may_begin_beside(ike, tunnel) ? instant_min(deadline, tunnel->beside_at) : deadline;
 	for (size_t i = 0; i < tunnel->sa_count; i++) {
 		struct ike_sa *sa = tunnel->sas[i];
 		if (sa->dirty) {

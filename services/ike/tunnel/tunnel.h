@@ -46,8 +46,12 @@ struct tunnel {
 	struct tunnel_status_row *shown; // as last told
 	bool tried;                      // an attempt has failed since it was last UP
 	instant retry_at;                // when to initiate; INSTANT_NEVER: only the peer may
-	instant duplicate_closed;        // when last an IKE SA was closed for being one too many
-	struct heap_entry due;           // in ike.deadlines
+	instant duplicates_since;        // since when IKE SAs of the peer were closed for being one too many, and how many
+	uint8_t duplicates_closed;
+	uint8_t child_group;   // with which a child SA was last made by CREATE_CHILD_SA; NO_GROUP
+	instant beside_at;     // when to begin a new IKE SA beside the one that stands; INSTANT_NEVER: not wanted
+	instant beside_last;   // when last one was begun
+	struct heap_entry due; // in ike.deadlines
 };
 
 struct ike {
@@ -94,8 +98,13 @@ void tunnel_failed(struct ike *ike, struct tunnel *tunnel, const char *format, .
 // The same for what anybody at the peer's address could have caused: it is nothing while the tunnel is UP, and moves no timer.
 void tunnel_refused(struct ike *ike, struct tunnel *tunnel, const char *format, ...) __attribute__((format(printf, 3, 4)));
 void tunnel_retry(struct ike *ike, struct tunnel *tunnel, duration least, duration spread);
+// A new IKE SA beside the one that stands, and in its place once it is there: when that one cannot be rekeyed.
+void tunnel_begin_beside(struct ike *ike, struct tunnel *tunnel);
 const struct secret *tunnel_secret(const struct ike *ike, const struct tunnel *tunnel);
 struct ike_sa *tunnel_current(const struct tunnel *tunnel); // the newest established IKE SA, or NULL
+
+// ---- usage.c ----
+void tunnel_usage(struct ike *ike, const struct sa_usage *usage); // what the dataplane says of a child SA
 
 // ---- ike_state.c ----
 void state_save(struct ike *ike, struct ike_sa *sa);

@@ -6,7 +6,10 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { REPLACED_SECONDS = 65 }; // longer than any request goes unanswered
+enum {
+	REPLACED_SECONDS = 65, // longer than any request goes unanswered
+	DOUBT_MILLISECONDS = 500,
+};
 
 // ---- parts that IKE_AUTH shares ----
 void selectors_write(struct chain *chain, uint8_t type, const struct traffic_selectors *selectors)
@@ -97,7 +100,20 @@ void child_answer_write(struct chain *chain, const struct child_choice *choice, 
 void create_child_begin(struct ike *ike, struct ike_sa *sa, struct child_sa *old)
 {
 	const struct algorithms *ours = &sa->tunnel->config.child;
+	struct rekey_attempts *attempts = &sa->child_attempts;
 	struct request *request = &sa->request;
+	// First what worked last; of a peer that has not told yet, it is the IKE SA's.
+	uint8_t group = rekey_attempts_next(attempts, ours, sa->tunnel->child_group, sa->suite.group);
+	if (group == NO_GROUP) {
+		rekey_attempts_done(attempts); // another round, from what worked last
+		group = rekey_attempts_next(attempts, ours, sa->tunnel->child_group, sa->suite.group);
+	}
+	if (group == NO_GROUP) {
+		tunnel_failed(ike, sa->tunnel, "no Diffie-Hellman group that is configured for child SAs is known here");
+		tunnel_begin_beside(ike, sa->tunnel);
+		return;
+	}
+	struct algorithms offer = rekey_attempts_offer(attempts, ours, group);
 	uint8_t inner[IKE_MESSAGE_MAX], spi[4], value[PUBLIC_VALUE_MAX];
 	struct writer w = writer_of(inner, sizeof inner);
 	struct chain chain = chain_begin(&w);
@@ -109,11 +125,10 @@ void create_child_begin(struct ike *ike, struct ike_sa *sa, struct child_sa *old
 	request->nonce.length = NONCE_OURS;
 	random_fill(&ike->random, request->nonce.octets, NONCE_OURS);
 	chain_open(&chain, PAYLOAD_SA);
-	proposals_write(chain.w, PROTOCOL_ESP, spi_octets(request->new_spi, spi), ours, GROUPS_COUNT);
+	proposals_write(chain.w, PROTOCOL_ESP, spi_octets(request->new_spi, spi), &offer, GROUPS_COUNT);
 	chain_close(&chain);
 	chain_payload(&chain, PAYLOAD_NONCE, nonce_bytes(&request->nonce));
-	uint8_t group = sa->child_group != 0xff ? sa->child_group : ours->group_count > 0 ? ours->groups[0] : GROUP_NONE;
-	if (group != GROUP_NONE && group_known(group)) {
+	if (group != GROUP_NONE) {
 		key_exchange_init(&request->exchange, group, &ike->random);
 		size_t length = key_exchange_public(&request->exchange, value);
 		chain_ke(&chain, group, (struct bytes){value, length});
@@ -143,39 +158,77 @@ static void replaced(struct ike *ike, struct ike_sa *sa, struct child_sa *child)
 	sa->dirty = true;
 }
 
+// Says so, and for a child SA that stands: what is done about it.
+static void tell_refusal(struct ike *ike, struct ike_sa *sa, const struct notification *n, bool last)
+{
+	struct tunnel *tunnel = sa->tunnel;
+	char ours[REASON_MAX / 2];
+	const char *what = sa->request.kind == REQUEST_REKEY_CHILD ? "to rekey the child SA" : "a child SA";
+	algorithms_format(&tunnel->config.child, PROTOCOL_ESP, GROUPS_COUNT, ours, sizeof ours);
+	tunnel_failed(ike, tunnel, "the peer refuses %s (%s); we offer %s%s", what, notify_name(n->type), ours,
+	              last && sa->had_child ? "; a new IKE SA is negotiated in its place" : "");
+}
+
+// When to ask again: soon while there is no child SA at all, in no hurry while the old one stands.
+static instant again_at(struct ike *ike, const struct ike_sa *sa, bool standing)
+{
+	unsigned doubled = sa->child_attempts.refusals < 6 ? sa->child_attempts.refusals : 6;
+	duration least = standing ? SECONDS(1) : MILLISECONDS(50) << doubled;
+	return ike->now + least + MILLISECONDS(random_below(&ike->random, (uint32_t)(least / 500) + 1));
+}
+
 // Our request came to nothing.
 static void refused(struct ike *ike, struct ike_sa *sa, const struct notification *n)
 {
 	struct tunnel *tunnel = sa->tunnel;
 	struct child_sa *old = find_old(sa);
-	instant again = ike->now + SECONDS(1) + MILLISECONDS(random_below(&ike->random, 2000));
+	bool last = false;
 	sa->dirty = true;
-	if (n->type == INVALID_KE_PAYLOAD && n->data.length == 2) {
-		unsigned group = (unsigned)n->data.data[0] << 8 | n->data.data[1];
-		if (algorithms_have_group(&tunnel->config.child, group) && sa->child_group != group) {
-			sa->child_group = (uint8_t)group;
-			again = ike->now;
-		}
-	}
 	if (find_rival(sa)) {
 		if (old) {
 			replaced(ike, sa, old); // by what the peer made; it will delete the old one
 		}
-	} else if (n->type == CHILD_SA_NOT_FOUND && old) {
-		child_linger(ike, sa, old); // the peer has lost it: begin with a new one (§2.25.1)
+		return;
+	}
+	if (n->type == CHILD_SA_NOT_FOUND) {
+		if (old) {
+			child_linger(ike, sa, old); // the peer has lost it: begin with a new one (§2.25.1)
+		}
 		sa->new_child_at = ike->now;
-	} else if (old) {
+		return;
+	}
+	instant again = ike->now;
+	enum rekey_remedy remedy = rekey_attempts_refused(&sa->child_attempts, &tunnel->config.child, n);
+	if (!sa->had_child && n->type != INVALID_KE_PAYLOAD && n->type != TEMPORARY_FAILURE) {
+		remedy = REKEY_IN_NEW_IKE_SA; // refused in IKE_AUTH too, where there is no group: it is not the group
+	}
+	switch (remedy) {
+	case REKEY_AGAIN:
+		break;
+	case REKEY_LATER:
+		again = again_at(ike, sa, old != NULL);
+		break;
+	case REKEY_IN_NEW_IKE_SA:
+		last = true;
+		again = ike->now + SECONDS(10);
+		if (sa->had_child) {
+			tunnel_begin_beside(ike, tunnel);
+		} else {
+			rekey_attempts_done(&sa->child_attempts);
+		}
+		break;
+	}
+	if (n->type == INVALID_SYNTAX) {
+		// By §2.21.3 the peer has ended the IKE SA; many do not. If it does not answer the next request, it has.
+		sa->doubt_at = ike->now + MILLISECONDS(DOUBT_MILLISECONDS) + (ike->now - sa->request.first_sent);
+	}
+	if (old) {
 		old->rekey_at = again;
 	} else {
-		sa->new_child_at = n->type == TEMPORARY_FAILURE ? again : again + SECONDS(8);
+		sa->new_child_at = again;
 	}
-	if (n->type != TEMPORARY_FAILURE && n->type != CHILD_SA_NOT_FOUND && n->type != INVALID_KE_PAYLOAD) {
-		char ours[REASON_MAX / 2];
-		algorithms_format(&tunnel->config.child, PROTOCOL_ESP, GROUPS_COUNT, ours, sizeof ours);
-		tunnel_failed(ike, tunnel, "the peer refuses a child SA (%s); we offer %s", notify_name(n->type), ours);
-		if (old) {
-			old->rekey_at = ike->now + SECONDS(10);
-		}
+	if (n->type != TEMPORARY_FAILURE && (n->type != INVALID_KE_PAYLOAD || last)) {
+		tell_refusal(ike, sa, n, last);
 	}
 }
 
@@ -205,6 +258,24 @@ static void settle(struct ike *ike, struct ike_sa *sa, struct child_sa *child, c
 	}
 }
 
+// A child SA made outside IKE_AUTH.
+static void made(struct ike *ike, struct tunnel *tunnel, const struct child_sa *child, bool rekey, const char *by,
+                 const struct child_choice *choice)
+{
+	tunnel->child_group = child->suite.group;
+	tunnel->status_dirty = true;
+	if (rekey) {
+		tunnel->child_rekeys++;
+		tunnel_event(ike, tunnel, "child-sa-rekeyed", "%s, %08x/%08x", by, child->spi_in, child->spi_out);
+		return;
+	}
+	char suite[SUITE_TEXT_MAX], ts_i[96], ts_r[96];
+	tunnel_event(ike, tunnel, "child-sa-established", "%s, %08x/%08x %s, traffic selectors %s === %s", by, child->spi_in,
+	             child->spi_out, suite_format(&child->suite, suite),
+	             traffic_selectors_format(&choice->ts_i, ts_i, sizeof ts_i),
+	             traffic_selectors_format(&choice->ts_r, ts_r, sizeof ts_r));
+}
+
 void create_child_response(struct ike *ike, struct ike_sa *sa, const struct payloads *payloads)
 {
 	struct tunnel *tunnel = sa->tunnel;
@@ -228,6 +299,7 @@ void create_child_response(struct ike *ike, struct ike_sa *sa, const struct payl
 		       ke.group == choice.suite.group && key_exchange_shared(&request->exchange, ke.data, &shared);
 	}
 	if (!good || sa->child_count == CHILDREN_MAX) {
+		sa->orphan = request->new_spi; // the peer has made it
 		refused(ike, sa, &(struct notification){.type = NO_PROPOSAL_CHOSEN});
 		request_done(ike, sa);
 		return;
@@ -238,17 +310,16 @@ void create_child_response(struct ike *ike, struct ike_sa *sa, const struct payl
 	wipe(&shared, sizeof shared);
 	settle(ike, sa, child, nonce_lower(&request->nonce, &nonce_r));
 	request_done(ike, sa);
-	if (rekey) {
-		tunnel->child_rekeys++;
-		tunnel_event(ike, tunnel, "child-sa-rekeyed", "by us, %08x/%08x", child->spi_in, child->spi_out);
-	}
-	tunnel->status_dirty = true;
+	rekey_attempts_done(&sa->child_attempts);
+	made(ike, tunnel, child, rekey, "by us", &choice);
 }
 
 // ---- responder ----
-static void refuse(struct chain *chain, enum notify type, struct bytes data)
+// Returns what the caller of create_child_request has to know: whether that was the end of the IKE SA.
+static enum notify refuse(struct chain *chain, enum notify type, struct bytes data)
 {
 	chain_notify(chain, 0, (struct bytes){0}, (uint16_t)type, data);
+	return type == INVALID_SYNTAX ? INVALID_SYNTAX : NOTIFY_NONE;
 }
 
 // §2.25.1. NOTIFY_NONE: go on; `*old` is the child SA to be replaced, or NULL for a new one.
@@ -273,7 +344,7 @@ static enum notify may_create(const struct ike_sa *sa, const struct payloads *pa
 	return (*old)->state == CHILD_LIVE ? NOTIFY_NONE : TEMPORARY_FAILURE;
 }
 
-void create_child_request(struct ike *ike, struct ike_sa *sa, const struct payloads *payloads, struct chain *chain)
+enum notify create_child_request(struct ike *ike, struct ike_sa *sa, const struct payloads *payloads, struct chain *chain)
 {
 	struct tunnel *tunnel = sa->tunnel;
 	struct child_sa *old;
@@ -281,43 +352,37 @@ void create_child_request(struct ike *ike, struct ike_sa *sa, const struct paylo
 	enum notify error = may_create(sa, payloads, &old, &rekey);
 	if (error == CHILD_SA_NOT_FOUND) {
 		chain_notify(chain, PROTOCOL_ESP, rekey.spi, CHILD_SA_NOT_FOUND, (struct bytes){0});
-		return;
+		return NOTIFY_NONE;
 	}
 	if (error != NOTIFY_NONE) {
-		refuse(chain, error, (struct bytes){0});
-		return;
+		return refuse(chain, error, (struct bytes){0});
 	}
 	if (child_count_live(sa) >= CHILDREN_LIVE_MAX || sa->child_count >= CHILDREN_MAX - 1) {
-		refuse(chain, old ? TEMPORARY_FAILURE : NO_ADDITIONAL_SAS, (struct bytes){0});
-		return;
+		return refuse(chain, old ? TEMPORARY_FAILURE : NO_ADDITIONAL_SAS, (struct bytes){0});
 	}
 	struct ke_payload ke = {0};
 	struct bytes ke_body = payloads_body(payloads, PAYLOAD_KE);
 	struct child_choice choice;
 	struct nonce nonce_i, nonce_r = {.length = NONCE_OURS};
 	if ((ke_body.data && !ke_read(ke_body, &ke)) || !nonce_set(&nonce_i, payloads_body(payloads, PAYLOAD_NONCE))) {
-		refuse(chain, INVALID_SYNTAX, (struct bytes){0});
-		return;
+		return refuse(chain, INVALID_SYNTAX, (struct bytes){0});
 	}
 	error = child_choose(tunnel, payloads, GROUPS_COUNT, ke.group, &choice);
 	if (error != NOTIFY_NONE) {
 		tunnel_failed(ike, tunnel, "%s", choice.reason);
-		refuse(chain, error, (struct bytes){0});
-		return;
+		return refuse(chain, error, (struct bytes){0});
 	}
 	struct key_exchange exchange = {0};
 	struct shared_secret shared = {0};
 	if (choice.suite.group != GROUP_NONE) {
 		if (ke.group != choice.suite.group) {
 			uint8_t group[2] = {0, choice.suite.group};
-			refuse(chain, INVALID_KE_PAYLOAD, (struct bytes){group, sizeof group});
-			return;
+			return refuse(chain, INVALID_KE_PAYLOAD, (struct bytes){group, sizeof group});
 		}
 		key_exchange_init(&exchange, choice.suite.group, &ike->random);
 		if (!key_exchange_shared(&exchange, ke.data, &shared)) {
 			key_exchange_wipe(&exchange);
-			refuse(chain, INVALID_SYNTAX, (struct bytes){0});
-			return;
+			return refuse(chain, INVALID_SYNTAX, (struct bytes){0});
 		}
 	}
 	random_fill(&ike->random, nonce_r.octets, NONCE_OURS);
@@ -339,9 +404,6 @@ void create_child_request(struct ike *ike, struct ike_sa *sa, const struct paylo
 	} else if (old) {
 		replaced(ike, sa, old);
 	}
-	if (old) {
-		tunnel->child_rekeys++;
-		tunnel_event(ike, tunnel, "child-sa-rekeyed", "by the peer, %08x/%08x", child->spi_in, child->spi_out);
-	}
-	tunnel->status_dirty = true;
+	made(ike, tunnel, child, old != NULL, "by the peer", &choice);
+	return NOTIFY_NONE;
 }

@@ -22,11 +22,14 @@ enum notify message_open(const struct ike_sa *sa, struct bytes message, const st
 // ---- ike_window.c ----
 void request_send(struct ike *ike, struct ike_sa *sa, enum request_kind kind, uint8_t exchange, const struct chain *chain);
 void request_send_plain(struct ike *ike, struct ike_sa *sa, enum request_kind kind, struct bytes message);
-void request_resend(struct ike *ike, struct ike_sa *sa); // when due
+void request_resend(struct ike *ike, struct ike_sa *sa);      // when due
+void request_urge(struct ike *ike, struct ike_sa *sa);        // repeats it now, and quickly from now on
+bool request_exhausted(const struct ike_sa *sa, instant now); // urgent, and repeated often enough
 void respond(struct ike *ike, struct ike_sa *sa, uint8_t exchange, const struct chain *chain);
 
 // ---- the exchanges ----
-// Each answers by writing into `chain` what the response holds.
+// Each answers by writing into `chain` what the response holds. INVALID_SYNTAX from one that returns an error: the request is
+// malformed, which is the end of the IKE SA (RFC 7296 §2.21.3, RFC 6989 §2.5).
 void ike_sa_init_begin(struct ike *ike, struct tunnel *tunnel);
 // Returns the tunnel whose addresses they are, NULL when there is none.
 struct tunnel *ike_sa_init_request(struct ike *ike, const struct ike_datagram *datagram, struct bytes message,
@@ -37,14 +40,15 @@ void ike_auth_begin(struct ike *ike, struct ike_sa *sa);
 void ike_auth_request(struct ike *ike, struct ike_sa *sa, const struct payloads *payloads, struct chain *chain);
 void ike_auth_response(struct ike *ike, struct ike_sa *sa, const struct payloads *payloads);
 void create_child_begin(struct ike *ike, struct ike_sa *sa, struct child_sa *old); // NULL: a new one
-void create_child_request(struct ike *ike, struct ike_sa *sa, const struct payloads *payloads, struct chain *chain);
+enum notify create_child_request(struct ike *ike, struct ike_sa *sa, const struct payloads *payloads, struct chain *chain);
 void create_child_response(struct ike *ike, struct ike_sa *sa, const struct payloads *payloads);
 void rekey_ike_begin(struct ike *ike, struct ike_sa *sa);
-void rekey_ike_request(struct ike *ike, struct ike_sa *sa, const struct payloads *payloads, struct chain *chain);
+enum notify rekey_ike_request(struct ike *ike, struct ike_sa *sa, const struct payloads *payloads, struct chain *chain);
 void rekey_ike_response(struct ike *ike, struct ike_sa *sa, const struct payloads *payloads);
 void rekey_ike_adopt_rival(struct ike *ike, struct ike_sa *sa);      // ours came to nothing
 void rekey_ike_decided(struct ike *ike, struct ike_sa *provisional); // the peer uses what it made
-void informational_begin(struct ike *ike, struct ike_sa *sa, enum request_kind kind, struct child_sa *child);
+// `spi_in`: of the child SA to be deleted.
+void informational_begin(struct ike *ike, struct ike_sa *sa, enum request_kind kind, uint32_t spi_in);
 void informational_request(struct ike *ike, struct ike_sa *sa, const struct payloads *payloads, struct chain *chain);
 void informational_response(struct ike *ike, struct ike_sa *sa, enum request_kind kind, uint32_t old_spi);
 // The child SA part of IKE_AUTH and CREATE_CHILD_SA for a responder: chooses and narrows. NOTIFY_NONE or the error.
@@ -61,6 +65,22 @@ enum notify child_accept(const struct tunnel *tunnel, const struct payloads *pay
                          struct child_choice *out);
 void child_answer_write(struct chain *chain, const struct child_choice *choice, uint32_t spi_in, enum proposal_groups groups);
 void selectors_write(struct chain *chain, uint8_t type, const struct traffic_selectors *selectors);
+
+// ---- rekey_attempts.c: what to do when the peer refuses to rekey ----
+// The group of the next request: what the peer asked for, `preferred`, `second`, then the others as configured. NO_GROUP: all
+// have been refused.
+uint8_t rekey_attempts_next(const struct rekey_attempts *attempts, const struct algorithms *ours, uint8_t preferred,
+                            uint8_t second);
+// Begins one with `group`, and what it offers: all of ours with that group first; only that group once one was refused.
+struct algorithms rekey_attempts_offer(struct rekey_attempts *attempts, const struct algorithms *ours, uint8_t group);
+enum rekey_remedy {
+	REKEY_AGAIN,         // at once, with another group
+	REKEY_LATER,         // the same, when the peer is done with what hinders it
+	REKEY_IN_NEW_IKE_SA, // not in this IKE SA: a new one beside it
+};
+enum rekey_remedy rekey_attempts_refused(struct rekey_attempts *attempts, const struct algorithms *ours,
+                                         const struct notification *n);
+void rekey_attempts_done(struct rekey_attempts *attempts);
 
 // ---- liveness.c: what is due on one IKE SA, and when the next is ----
 void ike_sa_run(struct ike *ike, struct ike_sa *sa);

@@ -115,6 +115,17 @@ static void refuse_peer(struct ike *ike, struct ike_sa *sa)
 	ike_sa_close(ike, sa);
 }
 
+static bool is_up_without(const struct tunnel *tunnel, const struct ike_sa *sa)
+{
+	for (size_t i = 0; i < tunnel->sa_count; i++) {
+		const struct ike_sa *other = tunnel->sas[i];
+		if (other != sa && other->state == IKE_SA_ESTABLISHED && child_count_live(other) > 0) {
+			return true;
+		}
+	}
+	return false;
+}
+
 void ike_auth_response(struct ike *ike, struct ike_sa *sa, const struct payloads *payloads)
 {
 	struct tunnel *tunnel = sa->tunnel;
@@ -155,6 +166,15 @@ void ike_auth_response(struct ike *ike, struct ike_sa *sa, const struct payloads
 	} else if (child_accept(tunnel, payloads, GROUPS_IGNORED, &choice) == NOTIFY_NONE) {
 		struct key_inputs inputs = inputs_of(sa);
 		child = child_new(ike, sa, spi_in, choice.spi_out, &choice.suite, &inputs, true, true);
+	}
+	if (!child && is_up_without(tunnel, sa)) {
+		// It was begun beside an IKE SA that stands and has what this one lacks.
+		child_spi_release(ike, spi_in);
+		handshake_free(sa);
+		sa->state = IKE_SA_ESTABLISHED;
+		ike_sa_close(ike, sa);
+		tunnel_failed(ike, tunnel, "%s, in a new IKE SA too", choice.reason);
+		return;
 	}
 	establish(ike, sa, false);
 	if (child) {

@@ -87,7 +87,10 @@ void ike_sa_init_begin(struct ike *ike, struct tunnel *tunnel)
 	}
 	sa->state = IKE_SA_INIT_SENT;
 	sa->spi_i = ike_spi_new(ike);
-	sa->local_port = sa->remote_port = IKE_PORT;
+	const struct ike_sa *standing = tunnel_current(tunnel);
+	bool mapped = standing && standing->nat.remote && standing->local_port == IKE_NAT_PORT;
+	sa->local_port = mapped ? IKE_NAT_PORT : IKE_PORT; // beside one through the peer's NAT: where that is known to lead to it (§2.23)
+	sa->remote_port = mapped ? standing->remote_port : IKE_PORT;
 	struct handshake *handshake = sa->handshake = allocate(sizeof *handshake);
 	handshake->nonce_i.length = NONCE_OURS;
 	random_fill(&ike->random, handshake->nonce_i.octets, NONCE_OURS);
@@ -204,7 +207,7 @@ void ike_sa_init_response(struct ike *ike, struct ike_sa *sa, const struct ike_d
 	request_done(ike, sa);
 	sa->next_request = 1;
 	sa->last_in = ike->now;
-	if (sa->encapsulate) {
+	if (sa->encapsulate && sa->local_port != IKE_NAT_PORT) {
 		sa->local_port = sa->remote_port = IKE_NAT_PORT; // §2.23
 	}
 	ike_auth_begin(ike, sa);

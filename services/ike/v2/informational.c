@@ -4,14 +4,16 @@
 
 #include <stdio.h>
 
-void informational_begin(struct ike *ike, struct ike_sa *sa, enum request_kind kind, struct child_sa *child)
+enum { CLOSES_ALL_MILLISECONDS = 300, IDLE_SECONDS = 5 };
+
+void informational_begin(struct ike *ike, struct ike_sa *sa, enum request_kind kind, uint32_t spi_in)
 {
 	uint8_t inner[128];
 	struct writer w = writer_of(inner, sizeof inner);
 	struct chain chain = chain_begin(&w);
 	if (kind == REQUEST_DELETE_CHILD) {
-		chain_delete_child(&chain, child->spi_in);
-		sa->request.old_spi = child->spi_in;
+		chain_delete_child(&chain, spi_in);
+		sa->request.old_spi = spi_in;
 	} else if (kind == REQUEST_DELETE_IKE) {
 		if (sa->farewell != 0) {
 			chain_notify(&chain, 0, (struct bytes){0}, sa->farewell, (struct bytes){0});
@@ -30,6 +32,8 @@ void informational_response(struct ike *ike, struct ike_sa *sa, enum request_kin
 		if (child) {
 			child_linger(ike, sa, child);
 		}
+	} else if (kind == REQUEST_PROBE && ike->now - sa->out_at < SECONDS(IDLE_SECONDS)) {
+		sa->idle_answers = 1; // it lives, and has nothing to send
 	}
 }
 
@@ -45,7 +49,7 @@ static void delete_ike(struct ike *ike, struct ike_sa *sa)
 	ike_sa_closed(ike, sa);
 	if (ended && !tunnel_current(tunnel)) {
 		tunnel_failed(ike, tunnel, "the peer closed the IKE SA");
-		tunnel_retry(ike, tunnel, SECONDS(1), SECONDS(2));
+		tunnel_retry(ike, tunnel, MILLISECONDS(200), MILLISECONDS(400));
 	}
 }
 
@@ -64,7 +68,8 @@ static void delete_children(struct ike *ike, struct ike_sa *sa, const struct del
 			chain_delete_child(chain, spi_in); // when both delete it, the answer is empty (§1.4.1)
 		}
 		if (was_live && child_count_live(sa) == 0) {
-			sa->new_child_at = ike->now + SECONDS(1); // a peer that closes everything does so in a moment
+			// A peer that closes everything does so in a moment.
+			sa->new_child_at = ike->now + MILLISECONDS(CLOSES_ALL_MILLISECONDS);
 			tunnel_event(ike, sa->tunnel, "child-sa-deleted", "by the peer");
 			snprintf(sa->tunnel->reason, sizeof sa->tunnel->reason, "the peer closed the child SA");
 		}

@@ -1,13 +1,29 @@
 // What is due on an IKE SA, found by looking at it. All its timers:
-//   retransmission   0.5 s, doubling up to 2 s (ike_window.c)
+//   retransmission   0.5 s, doubling up to 2 s; 0.3, 0.3, 0.6, 1.2 s when it is urgent (ike_window.c)
 //   handshake        given up 10 s after a request without an answer; a peer's half-open one after 15 s
-//   liveness         asks after dpd.interval without a sign of life, dead at dpd.timeout (RFC 7296 §2.4); an unanswered request
-//   is the end after 60 s lifetimes        rekeyed at lifetime - margin - fuzz, closed at the lifetime (§2.8) replaced deleted
-//   by us when who should have has not after 65 s linger           6 s: inbound child SAs after their delete, closed IKE SAs
-//   for retransmissions NAT keepalive    20 s, only when a NAT is before us (RFC 3948 §4)
+//   liveness         by evidence (RFC 7296 §2.4): traffic that has gone out for 1 s with nothing authentic coming in asks at
+//   once, and
+//                    3 s of urgent requests without an answer are the end. Without traffic it asks after dpd.interval without a
+//                    sign of life, and dpd.timeout is the end
+//   an answer        that does not come: after 5 s from a peer that lives, a new IKE SA is begun beside; after 60 s it is the
+//   end lifetimes        rekeyed at lifetime - margin - fuzz, closed at the lifetime (§2.8) replaced         deleted by us when
+//   who should have has not after 65 s linger           6 s: inbound child SAs after their delete, closed IKE SAs for
+//   retransmissions NAT keepalive    20 s, only when a NAT is before us (RFC 3948 §4)
 #include "services/ike/v2/exchanges.h"
 
-enum { HANDSHAKE_SECONDS = 10, ANSWER_SECONDS = 60, PROVISIONAL_SECONDS = 60, KEEPALIVE_SECONDS = 20 };
+#include "common/base/invariant.h"
+#include <stdio.h>
+
+enum {
+	HANDSHAKE_SECONDS = 10,
+	ANSWER_SECONDS = 60,
+	IGNORED_SECONDS = 5,
+	PROVISIONAL_SECONDS = 60,
+	KEEPALIVE_SECONDS = 20,
+	QUIET_MILLISECONDS = 1000,  // traffic goes out: so long without an answer to it asks
+	IDLE_MILLISECONDS = 1500,   // the same, after an answer: traffic may be one-way for long
+	REPORT_MILLISECONDS = 1200, // how late the dataplane's report of traffic may be
+};
 
 static instant probe_at(const struct ike_sa *sa)
 {
@@ -16,7 +32,16 @@ static instant probe_at(const struct ike_sa *sa)
 		return INSTANT_NEVER;
 	}
 	duration interval = SECONDS(config->dpd_interval), half = SECONDS(config->dpd_timeout) / 2;
-	return sa->last_in + (interval < half ? interval : half);
+	return sa->last_in + (interval < half ? interval : half) + (sa->heard_esp ? MILLISECONDS(REPORT_MILLISECONDS) : 0);
+}
+
+// When to ask because traffic goes out and nothing comes in. INSTANT_NEVER: that is not so.
+static instant urgent_at(const struct ike_sa *sa)
+{
+	if (!sa->tunnel->config.dpd || sa->out_at <= sa->last_in) {
+		return INSTANT_NEVER;
+	}
+	return sa->last_in + MILLISECONDS(sa->idle_answers ? IDLE_MILLISECONDS : QUIET_MILLISECONDS);
 }
 
 // When the peer counts as dead if nothing comes.
@@ -29,17 +54,34 @@ static instant dead_at(const struct ike_sa *sa)
 	return instant_min(by_silence, by_request);
 }
 
+// Urgent requests have had their time, and nothing has come in since the first.
+static bool is_dead_by_evidence(const struct ike *ike, const struct ike_sa *sa)
+{
+	return request_exhausted(sa, ike->now) && sa->last_in < sa->request.urged_at;
+}
+
+// A request that the peer, which lives, does not answer; or one that it answered by ending the IKE SA, if it is as the RFC
+// says.
+static instant doubtful_at(const struct ike_sa *sa)
+{
+	instant ignored = sa->request.kind != REQUEST_NONE && sa->last_in > sa->request.first_sent
+	                      ? sa->request.first_sent + SECONDS(IGNORED_SECONDS)
+	                      : INSTANT_NEVER;
+	return instant_min(sa->doubt_at, sa->ignored ? INSTANT_NEVER : ignored);
+}
+
 static void peer_is_dead(struct ike *ike, struct ike_sa *sa)
 {
 	struct tunnel *tunnel = sa->tunnel;
-	bool current = tunnel_current(tunnel) == sa;
+	bool current = tunnel_current(tunnel) == sa, unanswered = sa->request.kind != REQUEST_NONE;
 	uint8_t action = tunnel->config.dpd_action;
 	duration silence = ike->now - sa->last_in;
 	ike_sa_remove(ike, sa);
 	if (!current || tunnel_current(tunnel)) {
 		return; // one that was replaced
 	}
-	tunnel_failed(ike, tunnel, "the peer is silent: no sign of life for %lld s", (long long)(silence / SECONDS(1)));
+	tunnel_failed(ike, tunnel, "the peer is silent: no sign of life for %lld s%s", (long long)(silence / SECONDS(1)),
+	              unanswered ? ", and no answer to our requests" : "");
 	tunnel_retry(ike, tunnel, MILLISECONDS(100), MILLISECONDS(400));
 	if (action == DPD_CLEAR || action == DPD_NONE) {
 		tunnel->retry_at = INSTANT_NEVER;
@@ -69,6 +111,13 @@ static void child_run(struct ike *ike, struct ike_sa *sa, struct child_sa *child
 	}
 	bool overdue = ike->now >= end_of(sa, child) || (child->state == CHILD_REPLACED && ike->now >= child->remove_at);
 	if (child->state != CHILD_DELETING && overdue && sa->state == IKE_SA_ESTABLISHED) {
+		if (child_count_live(sa) == 1) {
+			struct tunnel *tunnel = sa->tunnel;
+			char why[REASON_MAX / 2];
+			snprintf(why, sizeof why, "%.*s", (int)sizeof why - 1, tunnel->event_reason);
+			snprintf(tunnel->reason, sizeof tunnel->reason, "the child SA reached its lifetime: %s",
+			         why[0] != '\0' ? why : "it could not be rekeyed");
+		}
 		child->state = CHILD_DELETING;
 		sa->dirty = true;
 		sa->new_child_at = ike->now;
@@ -123,11 +172,16 @@ static bool wants_child(const struct ike_sa *sa)
 static void next_request(struct ike *ike, struct ike_sa *sa)
 {
 	struct child_sa *child;
+	invariant(sa->state == IKE_SA_ESTABLISHED && sa->request.kind == REQUEST_NONE);
 	if (sa->provisional) {
 		return;
 	}
-	if ((child = child_to_delete(sa)) != NULL) {
-		informational_begin(ike, sa, REQUEST_DELETE_CHILD, child);
+	sa->ignored = false;
+	if (sa->orphan != 0) {
+		informational_begin(ike, sa, REQUEST_DELETE_CHILD, sa->orphan);
+		sa->orphan = 0;
+	} else if ((child = child_to_delete(sa)) != NULL) {
+		informational_begin(ike, sa, REQUEST_DELETE_CHILD, child->spi_in);
 	} else if (sa->rekey_wanted || ike->now >= sa->rekey_at) {
 		sa->rekey_wanted = false;
 		sa->rekey_at = ike->now + SECONDS(10); // if nothing comes of it
@@ -139,15 +193,28 @@ static void next_request(struct ike *ike, struct ike_sa *sa)
 	} else if (wants_child(sa) && ike->now >= sa->new_child_at) {
 		sa->new_child_at = ike->now + SECONDS(10);
 		create_child_begin(ike, sa, NULL);
-	} else if (ike->now >= probe_at(sa)) {
-		informational_begin(ike, sa, REQUEST_PROBE, NULL);
+	} else if (ike->now >= probe_at(sa) || ike->now >= urgent_at(sa)) {
+		informational_begin(ike, sa, REQUEST_PROBE, 0);
 	}
 }
 
 // ---- the IKE SA ----
+// What the peer does not do in this IKE SA it may do in a new one, which is made before this one goes.
+static void look_for_doubt(struct ike *ike, struct ike_sa *sa)
+{
+	if (ike->now < doubtful_at(sa)) {
+		return;
+	}
+	sa->doubt_at = INSTANT_NEVER;
+	sa->ignored = true;
+	if (tunnel_current(sa->tunnel) == sa) {
+		tunnel_begin_beside(ike, sa->tunnel);
+	}
+}
+
 static void run_established(struct ike *ike, struct ike_sa *sa)
 {
-	if (ike->now >= dead_at(sa)) {
+	if (ike->now >= dead_at(sa) || is_dead_by_evidence(ike, sa)) {
 		peer_is_dead(ike, sa);
 		return;
 	}
@@ -160,12 +227,16 @@ static void run_established(struct ike *ike, struct ike_sa *sa)
 		}
 		return;
 	}
+	look_for_doubt(ike, sa);
 	if (ike->now >= sa->keepalive_at) {
 		action_keepalive(ike, sa);
 		sa->keepalive_at = ike->now + SECONDS(KEEPALIVE_SECONDS);
 	}
 	if (sa->request.kind == REQUEST_NONE) {
 		next_request(ike, sa);
+	}
+	if (sa->request.kind != REQUEST_NONE && ike->now >= urgent_at(sa)) {
+		request_urge(ike, sa);
 	}
 	request_resend(ike, sa);
 }
@@ -209,7 +280,7 @@ void ike_sa_run(struct ike *ike, struct ike_sa *sa)
 		return;
 	case IKE_SA_CLOSING:
 		if (sa->request.kind == REQUEST_NONE) {
-			informational_begin(ike, sa, REQUEST_DELETE_IKE, NULL);
+			informational_begin(ike, sa, REQUEST_DELETE_IKE, 0);
 		}
 		request_resend(ike, sa);
 		if (ike->now >= sa->close_at) {
@@ -241,11 +312,13 @@ instant ike_sa_deadline(const struct ike_sa *sa)
 	if (sa->provisional) {
 		return instant_min(at, sa->created + SECONDS(PROVISIONAL_SECONDS));
 	}
+	at = instant_min(at, doubtful_at(sa));
 	if (sa->request.kind != REQUEST_NONE) {
-		return at;
+		return sa->request.urgent ? at : instant_min(at, urgent_at(sa));
 	}
 	if (wants_child(sa)) {
 		at = instant_min(at, sa->new_child_at);
 	}
+	at = sa->orphan ? 0 : instant_min(at, urgent_at(sa));
 	return instant_min(at, instant_min(probe_at(sa), sa->rekey_wanted ? 0 : sa->rekey_at));
 }

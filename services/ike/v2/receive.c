@@ -51,6 +51,8 @@ static uint8_t exchange_of(enum request_kind kind)
 static void sign_of_life(struct ike *ike, struct ike_sa *sa, const struct ike_datagram *datagram)
 {
 	sa->last_in = ike->now;
+	sa->heard_esp = false;
+	sa->doubt_at = INSTANT_NEVER;
 	if (sa->local_port == datagram->local_port && sa->remote_port == datagram->remote_port) {
 		return;
 	}
@@ -97,10 +99,10 @@ static void answer_request(struct ike *ike, struct ike_sa *sa, const struct ike_
 			ike_auth_request(ike, sa, payloads, &chain);
 			break;
 		case MESSAGE_CREATE_CHILD_SA_REQUEST:
-			create_child_request(ike, sa, payloads, &chain);
+			error = create_child_request(ike, sa, payloads, &chain);
 			break;
 		case MESSAGE_REKEY_IKE_SA_REQUEST:
-			rekey_ike_request(ike, sa, payloads, &chain);
+			error = rekey_ike_request(ike, sa, payloads, &chain);
 			break;
 		default:
 			informational_request(ike, sa, payloads, &chain);
@@ -114,6 +116,7 @@ static void answer_request(struct ike *ike, struct ike_sa *sa, const struct ike_
 		ike_sa_closed(ike, sa);
 		if (current) {
 			tunnel_failed(ike, sa->tunnel, "the peer sent a malformed message");
+			tunnel_retry(ike, sa->tunnel, MILLISECONDS(200), MILLISECONDS(400));
 		}
 	}
 }

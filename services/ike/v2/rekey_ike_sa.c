@@ -4,7 +4,10 @@
 
 #include <string.h>
 
-enum { REPLACED_SECONDS = 65 }; // longer than any request goes unanswered
+enum {
+	REPLACED_SECONDS = 65,    // longer than any request goes unanswered
+	DOUBT_MILLISECONDS = 500, // for the next answer after INVALID_SYNTAX, which may have been the last (§2.21.3)
+};
 
 static struct bytes spi_octets(uint64_t spi, uint8_t out[static IKE_SPI_LENGTH])
 {
@@ -100,17 +103,21 @@ void rekey_ike_begin(struct ike *ike, struct ike_sa *sa)
 	struct request *request = &sa->request;
 	const struct algorithms *ours = &sa->tunnel->config.ike;
 	uint8_t inner[IKE_MESSAGE_MAX], spi[IKE_SPI_LENGTH], value[PUBLIC_VALUE_MAX];
-	uint8_t group = sa->ike_group != 0xff ? sa->ike_group : sa->suite.group; // what worked
-	group = algorithms_have_group(ours, group) || ours->group_count == 0 ? group : ours->groups[0];
-	if (!group_known(group)) {
-		sa->rekey_at = INSTANT_NEVER;
+	uint8_t group = rekey_attempts_next(&sa->ike_attempts, ours, sa->suite.group, NO_GROUP); // what worked
+	if (group == NO_GROUP) {
+		rekey_attempts_done(&sa->ike_attempts);
+		group = rekey_attempts_next(&sa->ike_attempts, ours, sa->suite.group, NO_GROUP);
+	}
+	if (group == NO_GROUP || group == GROUP_NONE) {
+		tunnel_begin_beside(ike, sa->tunnel); // with what is configured now
 		return;
 	}
+	struct algorithms offer = rekey_attempts_offer(&sa->ike_attempts, ours, group);
 	struct writer w = writer_of(inner, sizeof inner);
 	struct chain chain = chain_begin(&w);
 	request->new_ike_spi = ike_spi_new(ike);
 	chain_open(&chain, PAYLOAD_SA);
-	proposals_write(chain.w, PROTOCOL_IKE, spi_octets(request->new_ike_spi, spi), ours, GROUPS_COUNT);
+	proposals_write(chain.w, PROTOCOL_IKE, spi_octets(request->new_ike_spi, spi), &offer, GROUPS_COUNT);
 	chain_close(&chain);
 	request->nonce.length = NONCE_OURS;
 	random_fill(&ike->random, request->nonce.octets, NONCE_OURS);
@@ -123,17 +130,30 @@ void rekey_ike_begin(struct ike *ike, struct ike_sa *sa)
 
 static void refused(struct ike *ike, struct ike_sa *sa, const struct notification *n)
 {
-	sa->rekey_at = ike->now + SECONDS(1) + MILLISECONDS(random_below(&ike->random, 2000));
+	struct tunnel *tunnel = sa->tunnel;
+	bool last = false;
 	sa->dirty = true;
-	if (n->type == INVALID_KE_PAYLOAD && n->data.length == 2) {
-		unsigned group = (unsigned)n->data.data[0] << 8 | n->data.data[1];
-		if (algorithms_have_group(&sa->tunnel->config.ike, group) && sa->ike_group != group) {
-			sa->ike_group = (uint8_t)group;
-			sa->rekey_at = ike->now;
-		}
-	} else if (n->type != TEMPORARY_FAILURE) {
+	switch (rekey_attempts_refused(&sa->ike_attempts, &tunnel->config.ike, n)) {
+	case REKEY_AGAIN:
+		sa->rekey_at = ike->now;
+		break;
+	case REKEY_LATER:
+		sa->rekey_at = ike->now + SECONDS(1) + MILLISECONDS(random_below(&ike->random, 2000));
+		break;
+	case REKEY_IN_NEW_IKE_SA:
+		last = true;
 		sa->rekey_at = ike->now + SECONDS(10);
-		tunnel_failed(ike, sa->tunnel, "the peer refuses to rekey the IKE SA (%s)", notify_name(n->type));
+		if (!find_rival(ike, sa)) {
+			tunnel_begin_beside(ike, tunnel);
+		}
+		break;
+	}
+	if (n->type == INVALID_SYNTAX) {
+		sa->doubt_at = ike->now + MILLISECONDS(DOUBT_MILLISECONDS) + (ike->now - sa->request.first_sent);
+	}
+	if (n->type != TEMPORARY_FAILURE && (n->type != INVALID_KE_PAYLOAD || last)) {
+		tunnel_failed(ike, tunnel, "the peer refuses to rekey the IKE SA (%s)%s", notify_name(n->type),
+		              last ? "; a new one is negotiated in its place" : "");
 	}
 	rekey_ike_adopt_rival(ike, sa);
 }
@@ -207,7 +227,7 @@ static bool may_rekey(const struct ike_sa *sa)
 	}
 }
 
-void rekey_ike_request(struct ike *ike, struct ike_sa *sa, const struct payloads *payloads, struct chain *chain)
+enum notify rekey_ike_request(struct ike *ike, struct ike_sa *sa, const struct payloads *payloads, struct chain *chain)
 {
 	struct proposals offered;
 	struct suite suite;
@@ -218,13 +238,13 @@ void rekey_ike_request(struct ike *ike, struct ike_sa *sa, const struct payloads
 	uint64_t spi_i;
 	if (!may_rekey(sa)) {
 		chain_notify(chain, 0, (struct bytes){0}, TEMPORARY_FAILURE, (struct bytes){0});
-		return;
+		return NOTIFY_NONE;
 	}
 	if (!proposals_read(payloads_body(payloads, PAYLOAD_SA), &offered) ||
 	    !ke_read(payloads_body(payloads, PAYLOAD_KE), &ke) ||
 	    !nonce_set(&nonce_i, payloads_body(payloads, PAYLOAD_NONCE))) {
 		chain_notify(chain, 0, (struct bytes){0}, INVALID_SYNTAX, (struct bytes){0});
-		return;
+		return INVALID_SYNTAX;
 	}
 	const struct proposal *chosen =
 	    proposals_choose(&offered, PROTOCOL_IKE, &sa->tunnel->config.ike, GROUPS_COUNT, ke.group, &suite);
@@ -233,18 +253,18 @@ void rekey_ike_request(struct ike *ike, struct ike_sa *sa, const struct payloads
 		proposals_mismatch(&offered, PROTOCOL_IKE, &sa->tunnel->config.ike, GROUPS_COUNT, reason);
 		tunnel_failed(ike, sa->tunnel, "%s", reason);
 		chain_notify(chain, 0, (struct bytes){0}, NO_PROPOSAL_CHOSEN, (struct bytes){0});
-		return;
+		return NOTIFY_NONE;
 	}
 	if (ke.group != suite.group) {
 		uint8_t group[2] = {0, suite.group};
 		chain_notify(chain, 0, (struct bytes){0}, INVALID_KE_PAYLOAD, (struct bytes){group, sizeof group});
-		return;
+		return NOTIFY_NONE;
 	}
 	key_exchange_init(&exchange, suite.group, &ike->random);
 	if (!key_exchange_shared(&exchange, ke.data, &shared)) {
 		key_exchange_wipe(&exchange);
 		chain_notify(chain, 0, (struct bytes){0}, INVALID_SYNTAX, (struct bytes){0});
-		return;
+		return INVALID_SYNTAX;
 	}
 	random_fill(&ike->random, nonce_r.octets, NONCE_OURS);
 	struct key_inputs inputs = {.nonce_i = nonce_bytes(&nonce_i),
@@ -257,7 +277,7 @@ void rekey_ike_request(struct ike *ike, struct ike_sa *sa, const struct payloads
 	if (!new_sa) {
 		key_exchange_wipe(&exchange);
 		chain_notify(chain, 0, (struct bytes){0}, TEMPORARY_FAILURE, (struct bytes){0});
-		return;
+		return NOTIFY_NONE;
 	}
 	new_sa->lowest = *nonce_lower(&nonce_i, &nonce_r);
 	uint8_t spi[IKE_SPI_LENGTH], value[PUBLIC_VALUE_MAX];
@@ -276,4 +296,5 @@ void rekey_ike_request(struct ike *ike, struct ike_sa *sa, const struct payloads
 		take_over(ike, sa, new_sa, "by the peer");
 		replaced(ike, sa);
 	}
+	return NOTIFY_NONE;
 }
