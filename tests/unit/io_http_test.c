@@ -162,6 +162,7 @@ static int tear_down(void **state)
 	struct bench *bench = *state;
 	http_server_free(&bench->server);
 	loop_free(&bench->loop);
+	unlink(socket_path);
 	return 0;
 }
 
