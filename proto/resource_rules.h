@@ -78,6 +78,13 @@ struct field_rule {
 	const char *help;        // one line; for a default that the service decides it says how
 };
 
+// What the outputs that are not enums of resource.proto can be; in their rules' `values`.
+#define RUNNING_STATUS_VALUES "UP,CONNECTING,DOWN,UNKNOWN"
+#define BGP_STATE_VALUES "Idle,Connect,Active,OpenSent,OpenConfirm,Established,Unknown"
+#define HA_STATUS_VALUES "HIGHLY_AVAILABLE,NOT_HIGHLY_AVAILABLE"
+#define ROUTE_STATE_VALUES "EFFECTIVE,NOT_EFFECTIVE"
+#define ROUTE_TABLE_VALUES "STATIC,PROPAGATED,EFFECTIVE"
+
 extern const struct kind_rule kind_rules[RESOURCE_KINDS];
 extern const struct field_rule field_rules[]; // in the order of kinds, then of display
 extern const size_t field_rule_count;

@@ -53,6 +53,8 @@ typedef void replica_fn(void *context, const struct replica_row *rows, size_t co
 // `owner` is an identity ("ike.node-a"), `filter` a scope or "". Names what it waits for in /readyz until the first snapshot.
 struct replica *replica_new(struct bus *bus, const char *owner, const char *table, const char *filter, replica_fn *changed,
                             void *context);
+// The service does its work without it: /readyz does not wait for its first snapshot.
+void replica_optional(struct replica *replica);
 void replica_free(struct replica **replica); // the rows it held are dropped without a call
 bool replica_has_snapshot(const struct replica *replica);
 // Connected, and a heartbeat heard within three intervals. Says nothing about the rows, which stay.

@@ -241,6 +241,11 @@ void replica_on_state(struct replica *replica, loop_fn *fn, void *context)
 	replica->state_context = context;
 }
 
+void replica_optional(struct replica *replica)
+{
+	replica->link->world.ready(replica->link->world.context, replica->table, true);
+}
+
 void replica_tell_state(struct replica *replica)
 {
 	if (replica->state) {

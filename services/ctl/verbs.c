@@ -170,8 +170,18 @@ static int update(struct call *call)
 static int delete_one(struct call *call)
 {
 	struct answer answer = api_call(call->api, "DELETE", call->path, NULL, 0);
-	if (answer.exit_code == EXIT_OK && !call->arguments->json) {
+	if (answer.exit_code == EXIT_OK && call->arguments->json && answer.json) {
+		print_json(answer.json);
+	} else if (answer.exit_code == EXIT_OK && !call->arguments->json) {
+		size_t index;
+		json_t *item;
 		printf("deleted %s\n", call->id);
+		json_array_foreach(json_object_get(answer.json, "removed"), index, item)
+		{
+			printf("removed with it, from %s %s: %s\n", json_string_value(json_object_get(item, "kind")),
+			       json_string_value(json_object_get(item, "id")),
+			       json_string_value(json_object_get(item, "what")));
+		}
 	}
 	answer_free(&answer);
 	return answer.exit_code;

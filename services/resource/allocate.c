@@ -4,8 +4,8 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "common/base/map.h"
 #include "services/resource/format.h"
+#include "services/resource/store.h"
 
 void random_base32(struct random *random, char *out, size_t length)
 {
@@ -37,11 +37,7 @@ static bool lists(const struct record *row, const char *path, const char *text)
 
 static size_t gateways_on(const struct draft *draft, const char *node)
 {
-	size_t count = 0;
-	for (struct draft_cursor c = {0}; draft_next(draft, RESOURCE_BORDER_GATEWAY, &c);) {
-		count += lists(c.row, "nodeIds", node);
-	}
-	return count;
+	return draft_count(draft, RESOURCE_BORDER_GATEWAY, "nodeIds", node);
 }
 
 bool allocate_nodes(const struct draft *draft, struct record *border_gateway)
@@ -87,42 +83,19 @@ void allocate_host(const struct draft *draft, struct record *vpc)
 
 const struct record *cloud_address_user(const struct draft *draft, const char *address)
 {
-	for (struct draft_cursor c = {0}; draft_next(draft, RESOURCE_VPN_CONNECTION, &c);) {
-		for (size_t i = 0, count = record_count(c.row, "cloudAddresses"); i < count; i++) {
-			if (record_is(record_at(c.row, "cloudAddresses", i), "address", address)) {
-				return c.row;
-			}
+	return draft_other(draft, (struct index_key){RESOURCE_VPN_CONNECTION, "cloudAddresses.address", address}, "");
+}
+
+// The node's first address that no connection has; NULL: all are taken.
+static const char *free_address(const struct draft *draft, const struct record *node)
+{
+	for (size_t i = 0, count = record_count(node, "publicAddresses"); i < count; i++) {
+		const char *address = record_text_at(node, "publicAddresses", i);
+		if (!cloud_address_user(draft, address)) {
+			return address;
 		}
 	}
 	return NULL;
-}
-
-// The node's first address that no connection has, and how many are taken.
-static const char *free_address(const struct map *used, const struct record *node, size_t *taken)
-{
-	const char *first = NULL;
-	*taken = 0;
-	for (size_t i = 0, count = record_count(node, "publicAddresses"); i < count; i++) {
-		const char *address = record_text_at(node, "publicAddresses", i);
-		if (map_find_text(used, address)) {
-			++*taken;
-		} else if (!first) {
-			first = address;
-		}
-	}
-	return first;
-}
-
-// The addresses that connections have.
-static struct map *used_addresses(const struct draft *draft)
-{
-	struct map *used = map_new(NULL);
-	for (struct draft_cursor c = {0}; draft_next(draft, RESOURCE_VPN_CONNECTION, &c);) {
-		for (size_t i = 0, count = record_count(c.row, "cloudAddresses"); i < count; i++) {
-			map_insert_text(used, record_text(record_at(c.row, "cloudAddresses", i), "address"), used);
-		}
-	}
-	return used;
 }
 
 struct choice {
@@ -139,16 +112,18 @@ static bool is_better(const struct choice *a, const struct choice *b)
 	return a->taken != b->taken ? a->taken < b->taken : strcmp(a->node, b->node) < 0;
 }
 
-static struct choice choose(const struct draft *draft, const struct map *used, const struct record *border_gateway,
-                            const char *not_node)
+static struct choice choose(const struct draft *draft, const struct record *border_gateway, const char *not_node)
 {
 	struct choice best = {0};
 	for (struct draft_cursor c = {0}; draft_next(draft, RESOURCE_NODE, &c);) {
 		const char *id = record_text(c.row, "id");
-		struct choice choice = {.node = id, .own = lists(border_gateway, "nodeIds", id)};
-		choice.address = free_address(used, c.row, &choice.taken);
-		if (choice.address && strcmp(id, not_node) != 0 && is_better(&choice, &best)) {
-			best = choice;
+		struct choice choice = {.node = id,
+		                        .own = lists(border_gateway, "nodeIds", id),
+		                        .taken = draft_count(draft, RESOURCE_VPN_CONNECTION, "cloudAddresses.nodeId", id)};
+		bool room = choice.taken < record_count(c.row, "publicAddresses");
+		if (room && strcmp(id, not_node) != 0 && is_better(&choice, &best)) {
+			choice.address = free_address(draft, c.row);
+			best = choice.address ? choice : best;
 		}
 	}
 	return best;
@@ -156,10 +131,9 @@ static struct choice choose(const struct draft *draft, const struct map *used, c
 
 bool allocate_cloud_addresses(struct draft *draft, const struct record *border_gateway, struct record *connection)
 {
-	struct map *used = used_addresses(draft);
 	const char *chosen = ""; // the node of the first address
 	while (chosen && record_count(connection, "cloudAddresses") < 2) {
-		struct choice choice = choose(draft, used, border_gateway, chosen);
+		struct choice choice = choose(draft, border_gateway, chosen);
 		if (choice.node) {
 			struct record *item = record_append(connection, "cloudAddresses");
 			record_set_text(item, "address", choice.address);
@@ -167,44 +141,55 @@ bool allocate_cloud_addresses(struct draft *draft, const struct record *border_g
 		}
 		chosen = choice.node;
 	}
-	map_free(&used, NULL);
 	return chosen || refuse(draft, 409, "no-free-address", "cloudAddresses", NULL,
-	                        "a VPN connection needs a free address on each of two nodes, and the region has none left");
+	                        "a VPN connection needs a free address on each of two nodes, and the region has none left; "
+	                        "have the operator add addresses to two nodes' publicAddresses");
 }
 
-const char *inside_taken(const struct draft *draft, const char *border_gateway_id, const struct prefix *inside,
-                         const char *except)
+const char *inside_taken(const struct draft *draft, const char *border_gateway_id, const char *inside, const char *except)
 {
-	for (struct draft_cursor c = {0}; draft_next(draft, RESOURCE_VPN_TUNNEL, &c);) {
-		struct prefix other;
-		if (record_is(c.row, "borderGatewayId", border_gateway_id) && !record_is(c.row, "id", except) &&
-		    prefix_parse(record_text(c.row, "insideCidr"), &other) && prefix_overlaps(&other, inside)) {
-			return record_text(c.row, "id");
-		}
-	}
-	return NULL;
+	// All are /30 without host bits: they overlap when they are the same.
+	char pair[INDEX_PAIR];
+	struct index_key key = {RESOURCE_VPN_TUNNEL, "borderGatewayId+insideCidr", index_pair(border_gateway_id, inside, pair)};
+	const struct record *other = draft_other(draft, key, except);
+	return other ? record_text(other, "id") : NULL;
 }
 
-// A /30 of 169.254.0.0/16 by its number.
-enum { INSIDE_PREFIXES = 1 << 14, INSIDE_FIRST = 6 * 64 };
+static bool has_inside(const struct change *change, const struct record *row, const char *border_gateway_id, unsigned number)
+{
+	return row && change->kind == RESOURCE_VPN_TUNNEL && record_is(row, "borderGatewayId", border_gateway_id) &&
+	       inside_number(record_text(row, "insideCidr")) == number;
+}
+
+// Taken by a tunnel of the store, or of this plan.
+static bool is_taken(const struct draft *draft, const struct inside_use *use, const char *border_gateway_id, unsigned number)
+{
+	bool taken = use && use->taken[number / 64] >> number % 64 & 1;
+	for (size_t i = 0; i < draft->plan->count; i++) {
+		const struct change *change = &draft->plan->changes[i];
+		if (has_inside(change, change->after, border_gateway_id, number)) {
+			return true;
+		}
+		taken = taken && !has_inside(change, change->before, border_gateway_id, number); // given up
+	}
+	return taken;
+}
+
+// The first /30 that is allocated, by number; the ones before it are what clouds reserve, and come last.
+enum { INSIDE_FIRST = 6 * 64 };
 
 bool allocate_inside(const struct draft *draft, const char *border_gateway_id, struct prefix *out)
 {
-	uint8_t taken[INSIDE_PREFIXES / 8] = {0};
-	for (struct draft_cursor c = {0}; draft_next(draft, RESOURCE_VPN_TUNNEL, &c);) {
-		struct prefix other;
-		if (record_is(c.row, "borderGatewayId", border_gateway_id) &&
-		    prefix_parse(record_text(c.row, "insideCidr"), &other)) {
-			unsigned number = (other.address.octets[2] << 6 | other.address.octets[3] >> 2) & (INSIDE_PREFIXES - 1);
-			taken[number / 8] |= (uint8_t)(1u << number % 8);
-		}
-	}
-	// From 169.254.6.0 on, so that what is allocated stays away from what clouds reserve; then from the start.
+	const struct inside_use *use = inside_use_of(draft->store, border_gateway_id);
 	for (unsigned i = 0; i < INSIDE_PREFIXES; i++) {
 		unsigned number = (INSIDE_FIRST + i) % INSIDE_PREFIXES;
+		if (use && number % 64 == 0 && use->taken[number / 64] == UINT64_MAX) {
+			i += 63; // a whole word of them
+			continue;
+		}
 		*out =
 		    (struct prefix){.address = {4, {169, 254, (uint8_t)(number >> 6), (uint8_t)(number << 2)}}, .length = 30};
-		if (!(taken[number / 8] & 1u << number % 8) && !inside_is_reserved(out)) {
+		if (!inside_is_reserved(out) && !is_taken(draft, use, border_gateway_id, number)) {
 			return true;
 		}
 	}
@@ -217,11 +202,9 @@ uint32_t allocate_vni(const struct draft *draft)
 {
 	for (;;) {
 		uint32_t vni = (1u << 22) + random_below(draft->request->random, 3u << 22);
-		bool taken = false;
-		for (struct draft_cursor c = {0}; !taken && draft_next(draft, RESOURCE_VPC_ATTACHMENT, &c);) {
-			taken = record_number(c.row, "vni") == vni;
-		}
-		if (!taken) {
+		char text[16];
+		snprintf(text, sizeof text, "%u", vni);
+		if (draft_count(draft, RESOURCE_VPC_ATTACHMENT, "vni", text) == 0) {
 			return vni;
 		}
 	}
@@ -229,10 +212,5 @@ uint32_t allocate_vni(const struct draft *draft)
 
 uint64_t allocate_order(const struct draft *draft)
 {
-	uint64_t highest = 0;
-	for (struct draft_cursor c = {0}; draft_next(draft, RESOURCE_VPC_ATTACHMENT, &c);) {
-		uint64_t order = record_number(c.row, "order");
-		highest = order > highest ? order : highest;
-	}
-	return highest + 1;
+	return draft->store->last_attachment + 1; // a plan makes one attachment at most
 }

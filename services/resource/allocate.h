@@ -20,8 +20,7 @@ bool allocate_cloud_addresses(struct draft *draft, const struct record *border_g
 // The first free /30 of the border gateway; false when there is none.
 bool allocate_inside(const struct draft *draft, const char *border_gateway_id, struct prefix *out);
 // Whether a prefix is free among the border gateway's tunnels, `except` aside. Gives the id of the tunnel that has it, or NULL.
-const char *inside_taken(const struct draft *draft, const char *border_gateway_id, const struct prefix *inside,
-                         const char *except);
+const char *inside_taken(const struct draft *draft, const char *border_gateway_id, const char *inside, const char *except);
 uint32_t allocate_vni(const struct draft *draft);
 uint64_t allocate_order(const struct draft *draft);
 // The connection that has a cloud address; NULL: it is free.

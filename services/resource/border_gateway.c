@@ -1,9 +1,11 @@
 // Border gateways, their attachments to VPCs and their static routes.
+#include <stdio.h>
 #include <string.h>
 
 #include "common/base/address.h"
 #include "services/resource/allocate.h"
 #include "services/resource/kind.h"
+#include "services/resource/store.h"
 
 // ---- BorderGateway ----
 static bool check_border_gateway(struct draft *draft, const struct record *before, struct record *row)
@@ -29,10 +31,8 @@ static bool remove_border_gateway(struct draft *draft, const struct record *row)
 	static const enum resource_kind users[] = {RESOURCE_VPC_ATTACHMENT, RESOURCE_VPN_CONNECTION,
 	                                           RESOURCE_BORDER_GATEWAY_ROUTE};
 	for (size_t i = 0; i < sizeof users / sizeof users[0]; i++) {
-		for (struct draft_cursor c = {0}; draft_next(draft, users[i], &c);) {
-			if (record_is(c.row, "borderGatewayId", record_text(row, "id"))) {
-				return refuse_in_use(draft, kind_rules[users[i]].singular, record_text(c.row, "id"));
-			}
+		if (used_by(draft, users[i], "borderGatewayId", record_text(row, "id"))) {
+			return false;
 		}
 	}
 	return true;
@@ -41,12 +41,9 @@ static bool remove_border_gateway(struct draft *draft, const struct record *row)
 // ---- VpcAttachment ----
 const struct record *attachment_of(const struct draft *draft, const char *vpc_id, const char *border_gateway_id)
 {
-	for (struct draft_cursor c = {0}; draft_next(draft, RESOURCE_VPC_ATTACHMENT, &c);) {
-		if (record_is(c.row, "vpcId", vpc_id) && record_is(c.row, "borderGatewayId", border_gateway_id)) {
-			return c.row;
-		}
-	}
-	return NULL;
+	char pair[INDEX_PAIR];
+	struct index_key key = {RESOURCE_VPC_ATTACHMENT, "vpcId+borderGatewayId", index_pair(vpc_id, border_gateway_id, pair)};
+	return draft_other(draft, key, "");
 }
 
 static bool check_subnets(struct draft *draft, struct record *row)
@@ -109,22 +106,24 @@ static bool routes_to(const struct record *table, const char *gateway)
 static bool remove_vpc_attachment(struct draft *draft, const struct record *row)
 {
 	const char *gateway = record_text(row, "borderGatewayId"), *vpc = record_text(row, "vpcId");
-	for (struct draft_cursor c = {0}; draft_next(draft, RESOURCE_BORDER_GATEWAY_ROUTE, &c);) {
-		if (record_is(c.row, "nextHopId", record_text(row, "id"))) {
-			return refuse_in_use(draft, "border-gateway-route", record_text(c.row, "id"));
-		}
+	if (used_by(draft, RESOURCE_BORDER_GATEWAY_ROUTE, "nextHopId", record_text(row, "id"))) {
+		return false;
 	}
-	for (struct row_cursor c = {0}; resource_next(draft->store, RESOURCE_VPC_ROUTE_TABLE, &c);) {
-		if (!record_is(c.row, "vpcId", vpc)) {
-			continue;
-		}
+	struct index_key tables = {RESOURCE_VPC_ROUTE_TABLE, "vpcId", vpc};
+	for (struct index_cursor c = {0}; index_next(draft->store->index, tables, &c);) {
 		if (routes_to(c.row, gateway)) {
 			return refuse_in_use(draft, "static route of vpc-route-table", record_text(c.row, "id"));
 		}
 		for (size_t i = 0; i < record_count(c.row, "propagations"); i++) {
 			if (record_is(record_at(c.row, "propagations", i), "borderGatewayId", gateway)) {
-				record_remove_at(draft_edit(draft, RESOURCE_VPC_ROUTE_TABLE, record_text(c.row, "id")),
-				                 "propagations", i);
+				const char *table = record_text(c.row, "id");
+				record_remove_at(draft_edit(draft, RESOURCE_VPC_ROUTE_TABLE, table), "propagations", i);
+				struct change *change = draft_change(draft, RESOURCE_VPC_ROUTE_TABLE, table);
+				snprintf(change->note, sizeof change->note,
+				         "its propagation from %s, and the routes that came with it; attaching again does not "
+				         "bring it "
+				         "back: set the table's propagations",
+				         gateway);
 				break; // a border gateway comes once in a table
 			}
 		}
@@ -153,9 +152,10 @@ static bool check_border_gateway_route(struct draft *draft, const struct record 
 		return refuse(draft, 422, "bad-value", "destination", text,
 		              "must not be part of 169.254.0.0/16: these are inner addresses");
 	}
-	for (struct draft_cursor c = {0}; draft_next(draft, RESOURCE_BORDER_GATEWAY_ROUTE, &c);) {
-		if (record_is(c.row, "borderGatewayId", gateway) && record_is(c.row, "destination", text) &&
-		    record_is(c.row, "nextHopId", hop)) {
+	char pair[INDEX_PAIR];
+	struct index_key same = {RESOURCE_BORDER_GATEWAY_ROUTE, "borderGatewayId+destination", index_pair(gateway, text, pair)};
+	for (struct draft_children c = {0}; draft_next_of(draft, same, &c);) {
+		if (record_is(c.row, "nextHopId", hop)) {
 			return refuse(draft, 409, "duplicate", "destination", text, "has this next hop already by %s",
 			              record_text(c.row, "id"));
 		}

@@ -1,5 +1,6 @@
 // The tables of resource, and what it reads of others: tunnel_status and tunnel_event of each node's ike, tunnel_counters of
 // its esp, bgp_session of its bgp; the shown routes of route. See README.md.
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -9,7 +10,7 @@
 #include "proto/tables.pb-c.h"
 #include "services/resource/shell.h"
 
-enum node_input { NODE_STATUS, NODE_EVENTS, NODE_COUNTERS, NODE_SESSIONS, NODE_INPUTS };
+enum node_input { NODE_STATUS, NODE_EVENTS, NODE_COUNTERS, NODE_SESSIONS, NODE_BGP_EVENTS, NODE_INPUTS };
 struct node {
 	struct resource_bus *bus;
 	char *id;
@@ -123,9 +124,8 @@ static bool take_status(struct resource_bus *bus, const char *key, struct bytes 
 	return usable;
 }
 
-static bool take_event(struct resource_bus *bus, const char *key, struct bytes value, bool removed)
+static bool take_event_of(struct resource_bus *bus, enum node_service service, struct bytes value, bool removed)
 {
-	(void)key;
 	if (removed) {
 		return true; // the core keeps as many as its owner does, and the last ones of a tunnel that is gone go with it
 	}
@@ -133,10 +133,22 @@ static bool take_event(struct resource_bus *bus, const char *key, struct bytes v
 	if (!row) {
 		return false;
 	}
-	struct tunnel_event event = {row->number, row->time, row->event, row->detail};
+	struct tunnel_event event = {service, row->number, row->time, row->event, row->detail};
 	resource_report_event(bus->service->resource, row->tunnel_id, &event);
 	twinspan__tunnel_event__free_unpacked(row, NULL);
 	return true;
+}
+
+static bool take_event(struct resource_bus *bus, const char *key, struct bytes value, bool removed)
+{
+	(void)key;
+	return take_event_of(bus, SERVICE_IKE, value, removed);
+}
+
+static bool take_bgp_event(struct resource_bus *bus, const char *key, struct bytes value, bool removed)
+{
+	(void)key;
+	return take_event_of(bus, SERVICE_BGP, value, removed);
 }
 
 static bool take_counters(struct resource_bus *bus, const char *key, struct bytes value, bool removed)
@@ -162,12 +174,23 @@ static bool take_session(struct resource_bus *bus, const char *key, struct bytes
 		return true;
 	}
 	Twinspan__BgpSession *row = twinspan__bgp_session__unpack(NULL, value.length, value.data);
-	if (!row) {
-		return false;
+	bool usable = row && in_list(BGP_STATE_VALUES, row->state);
+	if (usable) {
+		struct bgp_session session = {.state = row->state,
+		                              .reason = row->reason,
+		                              .last_error = row->last_error,
+		                              .since = row->since,
+		                              .hold_time = row->hold_time,
+		                              .remote_asn = row->remote_asn,
+		                              .prefixes_received = row->prefixes_received,
+		                              .prefixes_advertised = row->prefixes_advertised,
+		                              .prefixes_discarded = row->prefixes_discarded};
+		resource_report_bgp(bus->service->resource, key, &session);
 	}
-	resource_report_bgp(bus->service->resource, key, row->state);
-	twinspan__bgp_session__free_unpacked(row, NULL);
-	return true;
+	if (row) {
+		twinspan__bgp_session__free_unpacked(row, NULL);
+	}
+	return usable;
 }
 
 static bool take_shown(struct resource_bus *bus, const char *key, struct bytes value, bool removed)
@@ -283,6 +306,11 @@ static void sessions_changed(void *context, const struct replica_row *rows, size
 	each_row(((struct node *)context)->bus, rows, count, take_session);
 }
 
+static void bgp_events_changed(void *context, const struct replica_row *rows, size_t count)
+{
+	each_row(((struct node *)context)->bus, rows, count, take_bgp_event);
+}
+
 static void shown_changed(void *context, const struct replica_row *rows, size_t count)
 {
 	each_row(context, rows, count, take_shown);
@@ -299,26 +327,35 @@ static void groups_changed(void *context, const struct replica_row *rows, size_t
 }
 
 // ---- nodes ----
+static const char heard_metric[] = "twinspan_resource_node_service_heard";
+
 static const struct {
-	const char *service, *table;
+	enum node_service service;
+	const char *table;
 	replica_fn *changed;
 } inputs[NODE_INPUTS] = {
-    [NODE_STATUS] = {"ike", "tunnel_status", status_changed},
-    [NODE_EVENTS] = {"ike", "tunnel_event", events_changed},
-    [NODE_COUNTERS] = {"esp", "tunnel_counters", counters_changed},
-    [NODE_SESSIONS] = {"bgp", "bgp_session", sessions_changed},
+    [NODE_STATUS] = {SERVICE_IKE, "tunnel_status", status_changed},
+    [NODE_EVENTS] = {SERVICE_IKE, "tunnel_event", events_changed},
+    [NODE_COUNTERS] = {SERVICE_ESP, "tunnel_counters", counters_changed},
+    [NODE_SESSIONS] = {SERVICE_BGP, "bgp_session", sessions_changed},
+    [NODE_BGP_EVENTS] = {SERVICE_BGP, "bgp_event", bgp_events_changed},
 };
 
-// A node whose services have all been heard of and are all silent now is gone; one that never spoke has reported nothing
-// anyway.
+// Of one service all tables come over one connection.
 static void liveness_changed(void *context)
 {
 	struct node *node = context;
-	bool alive = false;
-	for (size_t i = 0; i < NODE_INPUTS; i++) {
-		alive = alive || (node->replicas[i] && replica_owner_alive(node->replicas[i]));
+	for (size_t service = 0; service < NODE_SERVICES; service++) {
+		bool heard = false;
+		for (size_t i = 0; i < NODE_INPUTS; i++) {
+			heard = heard ||
+			        (inputs[i].service == service && node->replicas[i] && replica_owner_alive(node->replicas[i]));
+		}
+		resource_report_service(node->bus->service->resource, node->id, (enum node_service)service, heard);
+		char labels[160];
+		snprintf(labels, sizeof labels, "node=\"%s\",service=\"%s\"", node->id, node_service_names[service]);
+		metric_set(metric(METRIC_GAUGE, heard_metric, labels, "1 while the node's service is heard"), heard);
 	}
-	resource_report_node(node->bus->service->resource, node->id, !alive);
 }
 
 static void follow_node(struct resource_bus *bus, const char *id)
@@ -331,11 +368,13 @@ static void follow_node(struct resource_bus *bus, const char *id)
 	node->id = duplicate_text(id);
 	map_insert_text(bus->nodes, id, node);
 	for (size_t i = 0; i < NODE_INPUTS; i++) {
-		char *owner = format_text("%s.%s", inputs[i].service, id);
+		char *owner = format_text("%s.%s", node_service_names[inputs[i].service], id);
 		node->replicas[i] = replica_new(bus->bus, owner, inputs[i].table, "", inputs[i].changed, node);
 		replica_on_state(node->replicas[i], liveness_changed, node);
+		replica_optional(node->replicas[i]); // a node that is away keeps nobody from the API
 		free(owner);
 	}
+	liveness_changed(node); // nobody has been heard yet
 }
 
 static void free_node(void *at)
@@ -353,7 +392,12 @@ static void leave_node(struct resource_bus *bus, const char *id)
 {
 	struct node *node = map_remove_text(bus->nodes, id);
 	if (node) {
-		resource_report_node(bus->service->resource, id, false);
+		resource_forget_node(bus->service->resource, id);
+		for (size_t service = 0; service < NODE_SERVICES; service++) {
+			char labels[160];
+			snprintf(labels, sizeof labels, "node=\"%s\",service=\"%s\"", id, node_service_names[service]);
+			metric_remove(heard_metric, labels);
+		}
 		free_node(node);
 	}
 }
@@ -383,6 +427,9 @@ struct resource_bus *resource_bus_new(struct service *service, struct bus *bus)
 	own->groups = replica_new(bus, "route", "next_hop_group", "", groups_changed, own);
 	own->shown_routes = replica_new(bus, "route", "border_gateway_route_row", "", shown_changed, own);
 	own->vpc_routes = replica_new(bus, "route", "vpc_route", "", vpc_routes_changed, own);
+	replica_optional(own->groups);
+	replica_optional(own->shown_routes);
+	replica_optional(own->vpc_routes);
 	return own;
 }
 

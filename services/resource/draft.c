@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "common/base/alloc.h"
+#include "services/resource/store.h"
 
 struct change *draft_change(struct draft *draft, enum resource_kind kind, const char *id)
 {
@@ -43,11 +44,45 @@ bool draft_next(const struct draft *draft, enum resource_kind kind, struct draft
 	return false;
 }
 
+bool draft_next_of(const struct draft *draft, struct index_key key, struct draft_children *cursor)
+{
+	while (index_next(draft->store->index, key, &cursor->stored)) {
+		cursor->row = cursor->stored.row;
+		if (draft->plan->count == 0 ||
+		    !draft_change((struct draft *)(uintptr_t)draft, key.kind, record_text(cursor->row, "id"))) {
+			return true;
+		}
+	}
+	while (cursor->staged < draft->plan->count) {
+		const struct change *change = &draft->plan->changes[cursor->staged++];
+		if (change->kind == key.kind && change->after && index_holds(key, change->after)) {
+			cursor->row = change->after;
+			return true;
+		}
+	}
+	return false;
+}
+
+const struct record *draft_other(const struct draft *draft, struct index_key key, const char *except)
+{
+	for (struct draft_children c = {0}; draft_next_of(draft, key, &c);) {
+		if (!record_is(c.row, "id", except)) {
+			return c.row;
+		}
+	}
+	return NULL;
+}
+
 size_t draft_count(const struct draft *draft, enum resource_kind kind, const char *path, const char *text)
 {
-	size_t count = 0;
-	for (struct draft_cursor c = {0}; draft_next(draft, kind, &c);) {
-		count += record_is(c.row, path, text);
+	struct index_key key = {kind, path, text};
+	size_t count = index_count(draft->store->index, key);
+	for (size_t i = 0; i < draft->plan->count; i++) {
+		const struct change *change = &draft->plan->changes[i];
+		if (change->kind == kind) {
+			count += change->after && index_holds(key, change->after);
+			count -= change->before && index_holds(key, change->before);
+		}
 	}
 	return count;
 }

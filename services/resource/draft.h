@@ -3,7 +3,7 @@
 #ifndef TWINSPAN_RESOURCE_DRAFT_H
 #define TWINSPAN_RESOURCE_DRAFT_H
 
-#include "services/resource/resource.h"
+#include "services/resource/index.h"
 
 struct draft {
 	const struct resource *store;
@@ -18,7 +18,16 @@ struct draft_cursor {
 	const struct record *row;
 };
 bool draft_next(const struct draft *draft, enum resource_kind kind, struct draft_cursor *cursor); // start with a zeroed one
-// How many rows of a kind have `text` at `path`.
+// The rows of a kind that have `text` at `path`, which is indexed (index.c).
+struct draft_children {
+	struct index_cursor stored;
+	size_t staged;
+	const struct record *row;
+};
+bool draft_next_of(const struct draft *draft, struct index_key key, struct draft_children *cursor); // start with a zeroed one
+// The first of them other than the row with the id `except`; NULL: there is none.
+const struct record *draft_other(const struct draft *draft, struct index_key key, const char *except);
+// How many there are.
 size_t draft_count(const struct draft *draft, enum resource_kind kind, const char *path, const char *text);
 
 // A row to be written: the staged copy when there is one, else a new copy of the stored one (which must exist). Valid until the

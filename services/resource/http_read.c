@@ -154,14 +154,15 @@ void api_events(const struct api_call *call)
 	if (!row || !parameters_fit(call, "")) {
 		return;
 	}
-	struct tunnel_event events[TUNNEL_EVENTS];
+	struct tunnel_event events[2 * TUNNEL_EVENTS];
 	size_t count = resource_events(call->service->resource, call->id, events);
 	json_t *items = json_array();
 	for (size_t i = 0; i < count; i++) {
 		char time[TIME_TEXT];
-		json_array_append_new(items, json_pack("{s:I, s:s, s:s, s:s}", "number", (json_int_t)events[i].number, "time",
-		                                       time_format(events[i].time, time), "event", events[i].event, "detail",
-		                                       events[i].detail));
+		json_array_append_new(items, json_pack("{s:s, s:I, s:s, s:s, s:s}", "service",
+		                                       node_service_names[events[i].service], "number",
+		                                       (json_int_t)events[i].number, "time", time_format(events[i].time, time),
+		                                       "event", events[i].event, "detail", events[i].detail));
 	}
 	answer_json(call, 200, json_pack("{s:o}", "items", items), NULL, 0);
 }

@@ -94,7 +94,7 @@ static json_t *change_json(const struct service *service, enum resource_kind kin
 	return json;
 }
 
-static void publish(struct service *service, const struct plan *plan)
+static void publish(struct service *service, const struct actor *actor, const struct plan *plan)
 {
 	for (size_t i = 0; i < plan->count; i++) {
 		const struct change *change = &plan->changes[i];
@@ -111,16 +111,36 @@ static void publish(struct service *service, const struct plan *plan)
 		}
 		// The hash of a token that is gone stays in the map until the next reading: it leads to no row.
 		log_event(LOG_INFO, row ? "resource-written" : "resource-deleted", kind_rules[change->kind].singular,
-		          change->id, "revision", row ? log_number((int64_t)record_number(row, "revision")) : NULL, NULL);
+		          change->id, "revision", row ? log_number((int64_t)record_number(row, "revision")) : NULL, "by",
+		          actor->token, "tenant", actor->tenant, "removed", *change->note ? change->note : NULL, NULL);
 	}
 	resource_bus_commit(service->bus, false);
+}
+
+// 204, or 200 with what went along and does not come back by itself.
+static void answer_deletion(const struct api_call *call, const struct plan *plan)
+{
+	json_t *removed = json_array();
+	for (size_t i = 0; i < plan->count; i++) {
+		const struct change *change = &plan->changes[i];
+		if (*change->note) {
+			json_array_append_new(removed, json_pack("{s:s, s:s, s:s}", "kind", kind_rules[change->kind].singular,
+			                                         "id", change->id, "what", change->note));
+		}
+	}
+	if (json_array_size(removed) > 0) {
+		answer_json(call, 200, json_pack("{s:s, s:o}", "id", call->id, "removed", removed), NULL, 0);
+		return;
+	}
+	json_decref(removed);
+	const struct http_field fields[] = {{"Cache-Control", "no-store"}};
+	api_respond(call->request, 204, NULL, NULL, fields, 1);
 }
 
 static void answer_change(const struct api_call *call, enum action action, const struct plan *plan)
 {
 	if (action == ACTION_DELETE) {
-		const struct http_field fields[] = {{"Cache-Control", "no-store"}};
-		api_respond(call->request, 204, NULL, NULL, fields, 1);
+		answer_deletion(call, plan);
 		return;
 	}
 	json_t *items = json_array();
@@ -166,7 +186,7 @@ static void carry_out(const struct api_call *call, struct request *request)
 	switch (store_write(service->store, &plan)) {
 	case STORE_DONE:
 		resource_apply(service->resource, &plan);
-		publish(service, &plan);
+		publish(service, &call->actor, &plan);
 		answer_change(call, request->action, &plan);
 		break;
 	case STORE_RACED:

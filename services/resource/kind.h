@@ -32,5 +32,7 @@ const struct record *attachment_of(const struct draft *draft, const char *vpc_id
 uint64_t quota_of(const struct draft *draft, const char *tenant, const char *field);
 bool refuse_quota(struct draft *draft, const char *what, uint64_t limit);
 bool refuse_in_use(struct draft *draft, const char *user, const char *id);
+// Whether a row of `kind` has the id at `path` (indexed); the request is refused then.
+bool used_by(struct draft *draft, enum resource_kind kind, const char *path, const char *id);
 
 #endif

@@ -27,6 +27,7 @@ static const struct kind_hooks *const hooks[RESOURCE_KINDS] = {
 struct actor actor_of_token(const struct record *token)
 {
 	struct actor actor = {.role = ROLE_VIEWER};
+	snprintf(actor.token, sizeof actor.token, "%s", record_text(token, "id"));
 	snprintf(actor.tenant, sizeof actor.tenant, "%s", record_text(token, "tenant"));
 	if (record_is(token, "role", "ADMIN")) {
 		actor.role = ROLE_ADMIN;
@@ -98,6 +99,12 @@ bool refuse_quota(struct draft *draft, const char *what, uint64_t limit)
 bool refuse_in_use(struct draft *draft, const char *user, const char *id)
 {
 	return refuse(draft, 409, "in-use", NULL, NULL, "%s %s uses it", user, id);
+}
+
+bool used_by(struct draft *draft, enum resource_kind kind, const char *path, const char *id)
+{
+	const struct record *user = draft_other(draft, (struct index_key){kind, path, id}, "");
+	return user && !refuse_in_use(draft, kind_rules[kind].singular, record_text(user, "id"));
 }
 
 static void note_deletion_field(struct draft *draft)

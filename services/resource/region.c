@@ -4,18 +4,15 @@
 
 #include "services/resource/allocate.h"
 #include "services/resource/kind.h"
+#include "services/resource/store.h"
 
 static bool fabric_is_free(struct draft *draft, enum resource_kind kind, const struct record *row)
 {
 	const char *address = record_text(row, "fabricAddress");
-	for (struct draft_cursor c = {0}; draft_next(draft, kind, &c);) {
-		bool self = record_kind(row) == kind && record_is(c.row, "id", record_text(row, "id"));
-		if (!self && record_is(c.row, "fabricAddress", address)) {
-			return refuse(draft, 409, "in-use", "fabricAddress", address, "is the %s's %s",
-			              kind_rules[kind].singular, record_text(c.row, "id"));
-		}
-	}
-	return true;
+	const char *self = record_kind(row) == kind ? record_text(row, "id") : "";
+	const struct record *other = draft_other(draft, (struct index_key){kind, "fabricAddress", address}, self);
+	return !other || refuse(draft, 409, "in-use", "fabricAddress", address, "is the %s's %s", kind_rules[kind].singular,
+	                        record_text(other, "id"));
 }
 
 static bool in_pool(const struct record *node, const char *address)
@@ -32,11 +29,11 @@ static bool pool_is_own(struct draft *draft, const struct record *row)
 {
 	for (size_t i = 0, count = record_count(row, "publicAddresses"); i < count; i++) {
 		const char *address = record_text_at(row, "publicAddresses", i);
-		for (struct draft_cursor c = {0}; draft_next(draft, RESOURCE_NODE, &c);) {
-			if (!record_is(c.row, "id", record_text(row, "id")) && in_pool(c.row, address)) {
-				return refuse(draft, 409, "overlap", "publicAddresses", address, "is in the pool of node %s",
-				              record_text(c.row, "id"));
-			}
+		struct index_key key = {RESOURCE_NODE, "publicAddresses", address};
+		const struct record *other = draft_other(draft, key, record_text(row, "id"));
+		if (other) {
+			return refuse(draft, 409, "overlap", "publicAddresses", address, "is in the pool of node %s",
+			              record_text(other, "id"));
 		}
 	}
 	return true;
@@ -71,6 +68,15 @@ static bool made_node(struct draft *draft, const struct record *row)
 	return true;
 }
 
+static void leave_gateway(struct record *gateway, const char *node)
+{
+	for (size_t i = record_count(gateway, "nodeIds"); i > 0; i--) {
+		if (strcmp(record_text_at(gateway, "nodeIds", i - 1), node) == 0) {
+			record_remove_at(gateway, "nodeIds", i - 1);
+		}
+	}
+}
+
 static bool remove_node(struct draft *draft, const struct record *row)
 {
 	char id[64];
@@ -82,15 +88,11 @@ static bool remove_node(struct draft *draft, const struct record *row)
 		}
 	}
 	draft_remove(draft, RESOURCE_NODE, id);
-	for (struct row_cursor c = {0}; resource_next(draft->store, RESOURCE_BORDER_GATEWAY, &c);) {
-		for (size_t i = 0; i < record_count(c.row, "nodeIds"); i++) {
-			if (strcmp(record_text_at(c.row, "nodeIds", i), id) == 0) {
-				struct record *gateway = draft_edit(draft, RESOURCE_BORDER_GATEWAY, record_text(c.row, "id"));
-				record_remove_at(gateway, "nodeIds", i);
-				allocate_nodes(draft, gateway);
-				break;
-			}
-		}
+	struct index_key here = {RESOURCE_BORDER_GATEWAY, "nodeIds", id};
+	for (struct index_cursor c = {0}; index_next(draft->store->index, here, &c);) {
+		struct record *gateway = draft_edit(draft, RESOURCE_BORDER_GATEWAY, record_text(c.row, "id"));
+		leave_gateway(gateway, id);
+		allocate_nodes(draft, gateway);
 	}
 	return true;
 }
@@ -104,22 +106,16 @@ static bool check_vpc_host(struct draft *draft, const struct record *before, str
 static bool made_vpc_host(struct draft *draft, const struct record *row)
 {
 	(void)row;
-	for (struct row_cursor c = {0}; resource_next(draft->store, RESOURCE_VPC, &c);) {
-		if (!record_has(c.row, "vpcHostId")) {
-			allocate_host(draft, draft_edit(draft, RESOURCE_VPC, record_text(c.row, "id")));
-		}
+	struct index_key waiting = {RESOURCE_VPC, "vpcHostId", ""};
+	for (struct index_cursor c = {0}; index_next(draft->store->index, waiting, &c);) {
+		allocate_host(draft, draft_edit(draft, RESOURCE_VPC, record_text(c.row, "id")));
 	}
 	return true;
 }
 
 static bool remove_vpc_host(struct draft *draft, const struct record *row)
 {
-	for (struct draft_cursor c = {0}; draft_next(draft, RESOURCE_VPC, &c);) {
-		if (record_is(c.row, "vpcHostId", record_text(row, "id"))) {
-			return refuse_in_use(draft, "vpc", record_text(c.row, "id"));
-		}
-	}
-	return true;
+	return !used_by(draft, RESOURCE_VPC, "vpcHostId", record_text(row, "id"));
 }
 
 static bool check_token(struct draft *draft, const struct record *before, struct record *row)

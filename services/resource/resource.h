@@ -31,6 +31,7 @@ struct record *quota_defaults(void);
 // ---- who asks ----
 enum role { ROLE_VIEWER, ROLE_OPERATOR, ROLE_ADMIN };
 struct actor {
+	char token[64];  // the id of the token; "": none was shown
 	char tenant[64]; // "": every tenant, and the region's own kinds
 	enum role role;
 };
@@ -69,6 +70,7 @@ struct change {
 	bool answer;                 // belongs into the answer (the others are consequences)
 	struct secret secret;        // a tunnel's new pre-shared key, a token's text; length 0: none, or unchanged
 	bool generated;              // the secret was made here, and is shown once
+	char note[192];              // of a consequence: what it took away, for the answer to a deletion; "": nothing
 };
 struct plan {
 	struct problem problem; // status 0: none
@@ -94,21 +96,34 @@ struct tunnel_counters {
 // NULL: the row is gone.
 void resource_report_status(struct resource *resource, const char *tunnel_id, const struct tunnel_status *status);
 void resource_report_counters(struct resource *resource, const char *tunnel_id, const struct tunnel_counters *counters);
-void resource_report_bgp(struct resource *resource, const char *tunnel_id, const char *state);
+struct bgp_session {
+	const char *state; // one of BGP_STATE_VALUES
+	const char *reason, *last_error;
+	uint64_t since;     // milliseconds since the epoch
+	uint32_t hold_time; // negotiated, in seconds
+	uint32_t remote_asn, prefixes_received, prefixes_advertised, prefixes_discarded;
+};
+void resource_report_bgp(struct resource *resource, const char *tunnel_id, const struct bgp_session *session);
 
-// All services of a node are silent: whatever was reported of its tunnels, they are not UP.
-void resource_report_node(struct resource *resource, const char *node_id, bool silent);
+// The services of a node that report. A service that is not heard keeps what it reported, and vouches for none of it.
+enum node_service { SERVICE_IKE, SERVICE_ESP, SERVICE_BGP, NODE_SERVICES };
+extern const char *const node_service_names[NODE_SERVICES];
+// Heard, until something else is reported.
+void resource_report_service(struct resource *resource, const char *node_id, enum node_service service, bool heard);
+void resource_forget_node(struct resource *resource, const char *node_id);
 
 struct tunnel_event {
-	uint64_t number;
-	uint64_t time;
+	enum node_service service; // whose: ike's or bgp's
+	uint64_t number;           // that of its service
+	uint64_t time;             // milliseconds since the epoch
 	const char *event;
 	const char *detail;
 };
-enum { TUNNEL_EVENTS = 64 };
+enum { TUNNEL_EVENTS = 64 }; // of each service
 void resource_report_event(struct resource *resource, const char *tunnel_id, const struct tunnel_event *event);
 // The events of a tunnel that are kept, oldest first.
-size_t resource_events(const struct resource *resource, const char *tunnel_id, struct tunnel_event out[static TUNNEL_EVENTS]);
+size_t resource_events(const struct resource *resource, const char *tunnel_id,
+                       struct tunnel_event out[static 2 * TUNNEL_EVENTS]);
 
 enum shown_table { SHOWN_STATIC, SHOWN_PROPAGATED, SHOWN_EFFECTIVE, SHOWN_VPC };
 struct shown_route {
@@ -139,6 +154,7 @@ struct record *resource_show(const struct resource *resource, const struct recor
 // The figures of a tunnel as reported last.
 struct tunnel_figures {
 	bool up;
+	bool established; // its BGP session; false with STATIC routing
 	struct tunnel_counters counters;
 };
 struct tunnel_figures resource_figures(const struct resource *resource, const char *tunnel_id);

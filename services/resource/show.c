@@ -94,51 +94,63 @@ static void show_routes(const struct resource *resource, struct record *row)
 	free(sorted);
 }
 
-// ---- tunnels and connections ----
-static bool tunnel_is_up(const struct resource *resource, const struct record *tunnel)
-{
-	const struct report *report = report_find(resource, record_text(tunnel, "id"));
-	return report && report->has_status && report->state == TUNNEL_UP &&
-	       !node_is_silent(resource, record_text(tunnel, "nodeId"));
-}
-
+// ---- tunnels ----
 struct tunnel_figures resource_figures(const struct resource *resource, const char *tunnel_id)
 {
 	const struct record *tunnel = resource_find(resource, RESOURCE_VPN_TUNNEL, tunnel_id);
 	const struct report *report = report_find(resource, tunnel_id);
-	struct tunnel_figures figures = {.up = tunnel && tunnel_is_up(resource, tunnel)};
+	struct tunnel_figures figures = {0};
+	if (tunnel) {
+		struct tunnel_view view;
+		tunnel_view(resource, tunnel, &view);
+		figures.up = strcmp(view.running, "UP") == 0;
+		figures.established = view.bgp && strcmp(view.bgp, "Established") == 0;
+	}
 	if (report) {
 		figures.counters = report->counters;
 	}
 	return figures;
 }
 
+static void show_session(struct record *row, const struct bgp_session *session)
+{
+	char since[TIME_TEXT];
+	record_set_number(row, "bgpSession.prefixesReceived", session->prefixes_received);
+	record_set_number(row, "bgpSession.prefixesAdvertised", session->prefixes_advertised);
+	record_set_number(row, "bgpSession.prefixesDiscarded", session->prefixes_discarded);
+	if (session->hold_time) {
+		record_set_number(row, "bgpSession.holdTime", session->hold_time);
+	}
+	if (session->remote_asn) {
+		record_set_number(row, "bgpSession.remoteAsn", session->remote_asn);
+	}
+	set_if(row, "bgpSession.lastError", session->last_error);
+	if (session->since) {
+		record_set_text(row, "bgpSession.since", time_format(session->since, since));
+	}
+}
+
 static void show_tunnel(const struct resource *resource, struct record *row)
 {
-	static const char *const states[] = {[TUNNEL_DOWN] = "DOWN", [TUNNEL_CONNECTING] = "CONNECTING", [TUNNEL_UP] = "UP"};
-	const struct report *report = report_find(resource, record_text(row, "id"));
 	static const struct report none = {0};
+	const struct report *report = report_find(resource, record_text(row, "id"));
+	struct tunnel_view view;
 	char since[TIME_TEXT];
-	bool reported = report && report->has_status;
+	tunnel_view(resource, row, &view);
 	report = report ? report : &none;
-	bool silent = node_is_silent(resource, record_text(row, "nodeId"));
-	record_set_text(row, "runningStatus", reported && !silent ? states[report->state] : "DOWN");
-	if (silent) {
-		record_set_text(row, "reason", "no service of its node answers");
-	} else if (!reported) {
-		record_set_text(row, "reason", "its node has not reported on it yet");
-	} else if (report->state != TUNNEL_UP) {
-		set_if(row, "reason", report->reason);
+	record_set_text(row, "runningStatus", view.running);
+	set_if(row, "reason", view.reason);
+	set_if(row, "bgpState", view.bgp);
+	set_if(row, "bgpReason", view.bgp_reason);
+	if (view.bgp && report->has_bgp) {
+		show_session(row, &report->bgp);
 	}
-	if (reported && report->since) {
+	// Only what its ike said of this very status.
+	if (report->has_status && report->since && strcmp(view.running, tunnel_state_name(report->state)) == 0) {
 		record_set_text(row, "runningSince", time_format(report->since, since));
 	}
 	set_if(row, "ikeSuite", report->ike_suite);
 	set_if(row, "childSuite", report->child_suite);
-	const struct record *connection = resource_find(resource, RESOURCE_VPN_CONNECTION, record_text(row, "vpnConnectionId"));
-	if (connection && record_is(connection, "routing", "BGP")) {
-		record_set_text(row, "bgpState", report->bgp_state ? report->bgp_state : "Idle");
-	}
 	record_set_number(row, "statistics.packetsIn", report->counters.packets_in);
 	record_set_number(row, "statistics.bytesIn", report->counters.bytes_in);
 	record_set_number(row, "statistics.packetsOut", report->counters.packets_out);
@@ -147,25 +159,13 @@ static void show_tunnel(const struct resource *resource, struct record *row)
 	list_weak(row);
 }
 
-// Two tunnels that are UP, on the two cloud addresses and to two customer addresses.
-static bool highly_available(const struct resource *resource, const struct record *connection)
+static void show_node(const struct resource *resource, struct record *row)
 {
-	const char *first = record_text(record_at(connection, "cloudAddresses", 0), "address");
-	const char *id = record_text(connection, "id");
-	for (struct row_cursor a = {0}; resource_next(resource, RESOURCE_VPN_TUNNEL, &a);) {
-		if (!record_is(a.row, "vpnConnectionId", id) || !record_is(a.row, "cloudAddress", first) ||
-		    !tunnel_is_up(resource, a.row)) {
-			continue;
-		}
-		for (struct row_cursor b = {0}; resource_next(resource, RESOURCE_VPN_TUNNEL, &b);) {
-			if (record_is(b.row, "vpnConnectionId", id) && !record_is(b.row, "cloudAddress", first) &&
-			    !record_is(b.row, "customerAddress", record_text(a.row, "customerAddress")) &&
-			    tunnel_is_up(resource, b.row)) {
-				return true;
-			}
+	for (size_t i = 0; i < NODE_SERVICES; i++) {
+		if (service_is_silent(resource, record_text(row, "id"), (enum node_service)i)) {
+			record_append_text(row, "silentServices", node_service_names[i]);
 		}
 	}
-	return false;
 }
 
 struct record *resource_show(const struct resource *resource, const struct record *row, bool routes)
@@ -177,8 +177,10 @@ struct record *resource_show(const struct resource *resource, const struct recor
 		show_tunnel(resource, shown);
 		break;
 	case RESOURCE_VPN_CONNECTION:
-		record_set_text(shown, "haStatus",
-		                highly_available(resource, row) ? "HIGHLY_AVAILABLE" : "NOT_HIGHLY_AVAILABLE");
+		record_set_text(shown, "haStatus", ha_status(resource, row));
+		break;
+	case RESOURCE_NODE:
+		show_node(resource, shown);
 		break;
 	case RESOURCE_BORDER_GATEWAY:
 	case RESOURCE_VPC_ROUTE_TABLE:

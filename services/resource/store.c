@@ -6,12 +6,59 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/base/address.h"
 #include "common/base/alloc.h"
+#include "common/base/invariant.h"
 
-static void free_row(void *row)
+static void free_row(void *at)
 {
-	struct record *record = row;
-	record_free(&record);
+	struct row *row = at;
+	if (row) {
+		record_free(&row->record);
+		free(row);
+	}
+}
+
+// ---- inner prefixes ----
+unsigned inside_number(const char *cidr)
+{
+	struct prefix prefix, range;
+	prefix_parse("169.254.0.0/16", &range);
+	if (!prefix_parse(cidr, &prefix) || prefix.length != 30 || !prefix_contains(&range, &prefix)) {
+		return INSIDE_PREFIXES;
+	}
+	return (unsigned)(prefix.address.octets[2] << 6 | prefix.address.octets[3] >> 2);
+}
+
+const struct inside_use *inside_use_of(const struct resource *resource, const char *border_gateway_id)
+{
+	return map_find_text(resource->inside, border_gateway_id);
+}
+
+static void note_inside(struct resource *resource, const struct record *row, bool taken)
+{
+	unsigned number =
+	    record_kind(row) == RESOURCE_VPN_TUNNEL ? inside_number(record_text(row, "insideCidr")) : INSIDE_PREFIXES;
+	if (number == INSIDE_PREFIXES) {
+		return;
+	}
+	const char *gateway = record_text(row, "borderGatewayId");
+	struct inside_use *use = map_find_text(resource->inside, gateway);
+	if (!use) {
+		invariant(taken);
+		use = allocate(sizeof *use);
+		map_insert_text(resource->inside, gateway, use);
+	}
+	uint64_t bit = UINT64_C(1) << number % 64;
+	// Two rows with one prefix cannot be planned; rows that somebody put into the database by hand may be.
+	bool before = use->taken[number / 64] & bit;
+	use->taken[number / 64] = taken ? use->taken[number / 64] | bit : use->taken[number / 64] & ~bit;
+	use->count += taken && !before;
+	use->count -= !taken && before;
+	invariant(use->count <= INSIDE_PREFIXES);
+	if (use->count == 0) {
+		free(map_remove_text(resource->inside, gateway));
+	}
 }
 
 struct resource *resource_new(const char *region)
@@ -21,10 +68,12 @@ struct resource *resource_new(const char *region)
 	for (size_t i = 0; i < RESOURCE_KINDS; i++) {
 		resource->rows[i] = map_new(NULL);
 	}
+	resource->index = index_new();
+	resource->inside = map_new(NULL);
 	resource->reports = map_new(NULL);
 	resource->routes = map_new(NULL);
 	resource->route_owners = map_new(NULL);
-	resource->silent_nodes = map_new(NULL);
+	resource->nodes = map_new(NULL);
 	resource->groups = map_new(NULL);
 	return resource;
 }
@@ -37,26 +86,61 @@ void resource_free(struct resource **resource)
 	for (size_t i = 0; i < RESOURCE_KINDS; i++) {
 		map_free(&(*resource)->rows[i], free_row);
 	}
+	index_free(&(*resource)->index);
+	map_free(&(*resource)->inside, free);
 	reports_free(*resource);
+	routes_free(*resource);
 	free(*resource);
 	*resource = NULL;
+}
+
+static void take_out(struct resource *resource, const struct row *row)
+{
+	index_drop(resource->index, row->record, row->order);
+	note_inside(resource, row->record, false);
 }
 
 void resource_load(struct resource *resource, struct record *row)
 {
 	fill_missing(row);
-	free_row(map_insert_text(resource->rows[record_kind(row)], record_text(row, "id"), row));
+	enum resource_kind kind = record_kind(row);
+	struct row *holder = map_find_text(resource->rows[kind], record_text(row, "id"));
+	if (holder) {
+		take_out(resource, holder);
+		record_free(&holder->record);
+	} else {
+		holder = allocate(sizeof *holder);
+		holder->order = ++resource->last_order;
+		map_insert_text(resource->rows[kind], record_text(row, "id"), holder);
+	}
+	holder->record = row;
+	index_add(resource->index, row, holder->order);
+	note_inside(resource, row, true);
+	if (kind == RESOURCE_VPC_ATTACHMENT && record_number(row, "order") > resource->last_attachment) {
+		resource->last_attachment = record_number(row, "order");
+	}
 }
 
 void resource_unload(struct resource *resource, enum resource_kind kind, const char *id)
 {
-	free_row(map_remove_text(resource->rows[kind], id));
+	struct row *row = map_remove_text(resource->rows[kind], id);
+	if (!row) {
+		return;
+	}
+	take_out(resource, row);
 	if (kind == RESOURCE_VPN_TUNNEL) {
 		report_drop(resource, id);
 	}
+	free_row(row); // last: `id` may be its own
 }
 
 const struct record *resource_find(const struct resource *resource, enum resource_kind kind, const char *id)
+{
+	const struct row *row = row_find(resource, kind, id);
+	return row ? row->record : NULL;
+}
+
+const struct row *row_find(const struct resource *resource, enum resource_kind kind, const char *id)
 {
 	return map_find_text(resource->rows[kind], id);
 }
@@ -68,7 +152,7 @@ bool resource_next(const struct resource *resource, enum resource_kind kind, str
 		return false;
 	}
 	cursor->position = at.position;
-	cursor->row = at.value;
+	cursor->row = ((const struct row *)at.value)->record;
 	return true;
 }
 

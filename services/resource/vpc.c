@@ -63,16 +63,17 @@ static bool check_vpc(struct draft *draft, const struct record *before, struct r
 		record_set_text(row, "defaultRouteTableId", allocate_id(draft, RESOURCE_VPC_ROUTE_TABLE, table));
 		return true;
 	}
-	for (struct draft_cursor c = {0}; draft_next(draft, RESOURCE_SUBNET, &c);) {
+	const char *id = record_text(row, "id");
+	for (struct draft_children c = {0}; draft_next_of(draft, (struct index_key){RESOURCE_SUBNET, "vpcId", id}, &c);) {
 		struct prefix cidr = parsed(record_text(c.row, "cidr"));
-		if (record_is(c.row, "vpcId", record_text(row, "id")) && !inside_vpc(row, &cidr)) {
+		if (!inside_vpc(row, &cidr)) {
 			return refuse(draft, 409, "in-use", "cidrBlocks", record_text(c.row, "cidr"),
 			              "must still hold subnet %s", record_text(c.row, "id"));
 		}
 	}
-	for (struct draft_cursor c = {0}; draft_next(draft, RESOURCE_VPC_ROUTE_TABLE, &c);) {
-		for (size_t i = 0; record_is(c.row, "vpcId", record_text(row, "id")) && i < record_count(c.row, "staticRoutes");
-		     i++) {
+	struct index_key tables = {RESOURCE_VPC_ROUTE_TABLE, "vpcId", id};
+	for (struct draft_children c = {0}; draft_next_of(draft, tables, &c);) {
+		for (size_t i = 0; i < record_count(c.row, "staticRoutes"); i++) {
 			const char *text = record_text(record_at(c.row, "staticRoutes", i), "destination");
 			struct prefix destination = parsed(text);
 			if (inside_vpc(row, &destination)) {
@@ -99,10 +100,10 @@ static bool remove_vpc(struct draft *draft, const struct record *row)
 	static const enum resource_kind users[] = {RESOURCE_SUBNET, RESOURCE_VPC_ATTACHMENT, RESOURCE_VPC_ROUTE_TABLE};
 	const char *table = record_text(row, "defaultRouteTableId");
 	for (size_t i = 0; i < sizeof users / sizeof users[0]; i++) {
-		for (struct draft_cursor c = {0}; draft_next(draft, users[i], &c);) {
-			if (record_is(c.row, "vpcId", record_text(row, "id")) && !record_is(c.row, "id", table)) {
-				return refuse_in_use(draft, kind_rules[users[i]].singular, record_text(c.row, "id"));
-			}
+		const struct record *user =
+		    draft_other(draft, (struct index_key){users[i], "vpcId", record_text(row, "id")}, table);
+		if (user) {
+			return refuse_in_use(draft, kind_rules[users[i]].singular, record_text(user, "id"));
 		}
 	}
 	draft_remove(draft, RESOURCE_VPC_ROUTE_TABLE, table);
@@ -123,10 +124,10 @@ static bool check_subnet(struct draft *draft, const struct record *before, struc
 	if (!before && draft_count(draft, RESOURCE_SUBNET, "vpcId", record_text(vpc, "id")) >= limit) {
 		return refuse_quota(draft, "subnets of a VPC", limit);
 	}
-	for (struct draft_cursor c = {0}; draft_next(draft, RESOURCE_SUBNET, &c);) {
+	struct index_key subnets = {RESOURCE_SUBNET, "vpcId", record_text(vpc, "id")};
+	for (struct draft_children c = {0}; draft_next_of(draft, subnets, &c);) {
 		struct prefix other = parsed(record_text(c.row, "cidr"));
-		if (record_is(c.row, "vpcId", record_text(vpc, "id")) && !record_is(c.row, "id", record_text(row, "id")) &&
-		    prefix_overlaps(&cidr, &other)) {
+		if (!record_is(c.row, "id", record_text(row, "id")) && prefix_overlaps(&cidr, &other)) {
 			return refuse(draft, 409, "overlap", "cidr", text, "must not overlap %s of subnet %s",
 			              record_text(c.row, "cidr"), record_text(c.row, "id"));
 		}
@@ -147,14 +148,7 @@ static bool check_subnet(struct draft *draft, const struct record *before, struc
 
 static bool remove_subnet(struct draft *draft, const struct record *row)
 {
-	for (struct draft_cursor c = {0}; draft_next(draft, RESOURCE_VPC_ATTACHMENT, &c);) {
-		for (size_t i = 0; i < record_count(c.row, "subnetIds"); i++) {
-			if (strcmp(record_text_at(c.row, "subnetIds", i), record_text(row, "id")) == 0) {
-				return refuse_in_use(draft, "vpc-attachment", record_text(c.row, "id"));
-			}
-		}
-	}
-	return true;
+	return !used_by(draft, RESOURCE_VPC_ATTACHMENT, "subnetIds", record_text(row, "id"));
 }
 
 // ---- VpcRouteTable ----
@@ -224,12 +218,7 @@ static bool remove_vpc_route_table(struct draft *draft, const struct record *row
 	if (record_is(vpc, "defaultRouteTableId", id)) {
 		return refuse(draft, 409, "in-use", NULL, NULL, "it is the VPC's default route table, and goes with the VPC");
 	}
-	for (struct draft_cursor c = {0}; draft_next(draft, RESOURCE_SUBNET, &c);) {
-		if (record_is(c.row, "routeTableId", id)) {
-			return refuse_in_use(draft, "subnet", record_text(c.row, "id"));
-		}
-	}
-	return true;
+	return !used_by(draft, RESOURCE_SUBNET, "routeTableId", id);
 }
 
 const struct kind_hooks vpc_hooks = {check_vpc, made_vpc, remove_vpc};

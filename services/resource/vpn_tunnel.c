@@ -29,11 +29,12 @@ static bool check_ends(struct draft *draft, struct record *row, const struct rec
 		return refuse(draft, 422, "not-allowed", "customerAddress", customer,
 		              "must be a public address of customer gateway %s", record_text(gateway, "id"));
 	}
-	for (struct draft_cursor c = {0}; draft_next(draft, RESOURCE_VPN_TUNNEL, &c);) {
-		if (record_is(c.row, "cloudAddress", cloud) && record_is(c.row, "customerAddress", customer)) {
-			return refuse(draft, 409, "duplicate", "customerAddress", customer,
-			              "has a tunnel to this cloud address already: %s", record_text(c.row, "id"));
-		}
+	char pair[INDEX_PAIR];
+	struct index_key ends = {RESOURCE_VPN_TUNNEL, "cloudAddress+customerAddress", index_pair(cloud, customer, pair)};
+	const struct record *other = draft_other(draft, ends, "");
+	if (other) {
+		return refuse(draft, 409, "duplicate", "customerAddress", customer,
+		              "has a tunnel to this cloud address already: %s", record_text(other, "id"));
 	}
 	record_set_text(row, "nodeId", node);
 	record_set_text(row, "borderGatewayId", record_text(connection, "borderGatewayId"));
@@ -53,7 +54,7 @@ static bool check_inside(struct draft *draft, const struct record *before, struc
 		record_set_text(row, "insideCidr", prefix_format(&inside, text));
 	} else {
 		prefix_parse(record_text(row, "insideCidr"), &inside);
-		const char *other = inside_taken(draft, gateway, &inside, record_text(row, "id"));
+		const char *other = inside_taken(draft, gateway, record_text(row, "insideCidr"), record_text(row, "id"));
 		if (other) {
 			return refuse(draft, 409, "overlap", "insideCidr", record_text(row, "insideCidr"),
 			              "must be unique in the border gateway; tunnel %s has it", other);
