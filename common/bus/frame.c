@@ -26,13 +26,18 @@ void bus_frame_free(Twinspan__BusFrame **frame)
 	}
 }
 
-struct bytes bus_frame_write(struct frame_room *room, const Twinspan__BusFrame *frame)
+void frame_room_reserve(struct frame_room *room, size_t length)
 {
-	size_t length = twinspan__bus_frame__get_packed_size(frame);
 	if (length > room->capacity) {
 		room->capacity = length < 1024 ? 1024 : length;
 		room->octets = reallocate(room->octets, room->capacity, 1);
 	}
+}
+
+struct bytes bus_frame_write(struct frame_room *room, const Twinspan__BusFrame *frame)
+{
+	size_t length = twinspan__bus_frame__get_packed_size(frame);
+	frame_room_reserve(room, length);
 	twinspan__bus_frame__pack(frame, room->octets);
 	return (struct bytes){room->octets, length};
 }

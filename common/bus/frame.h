@@ -22,6 +22,7 @@ struct frame_room {
 	uint8_t *octets;
 	size_t capacity;
 };
+void frame_room_reserve(struct frame_room *room, size_t length);
 struct bytes bus_frame_write(struct frame_room *room, const Twinspan__BusFrame *frame);
 void frame_room_free(struct frame_room *room);
 

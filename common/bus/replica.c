@@ -298,6 +298,15 @@ bool replica_find(const struct replica *replica, struct bytes key, struct bytes 
 	return row != NULL;
 }
 
+void replica_each(const struct replica *replica, void (*visit)(void *context, struct bytes key, struct bytes value),
+                  void *context)
+{
+	for (struct map_cursor at = {0}; map_next(replica->rows, &at);) {
+		const struct held_row *row = at.value;
+		visit(context, at.key, (struct bytes){row->value, row->length});
+	}
+}
+
 uint64_t replica_epoch(const struct replica *replica)
 {
 	return replica->epoch;

@@ -33,6 +33,9 @@ void bus_link_ask(struct bus_link *link, uint64_t id, const char *name, struct b
 // For tests and diagnosis: the rows as they are held.
 size_t replica_count(const struct replica *replica);
 bool replica_find(const struct replica *replica, struct bytes key, struct bytes *value);
+// All of them; nothing may be changed in the call.
+void replica_each(const struct replica *replica, void (*visit)(void *context, struct bytes key, struct bytes value),
+                  void *context);
 uint64_t replica_epoch(const struct replica *replica);
 uint64_t replica_sequence(const struct replica *replica);
 

@@ -6,16 +6,23 @@
 #include <stddef.h>
 
 enum table_scope {
-	TABLE_REGION, // a reader sees every row
-	TABLE_NODE, // a reader that has a node sees only rows of its own node's scope and of the scope ""
+	TABLE_REGION,   // a reader sees every row
+	TABLE_NODE,     // a reader that has a node sees only rows of its own node's scope and of the scope ""
 	TABLE_OWN_NODE, // as TABLE_NODE, and only a reader on the owner's own node is admitted at all
+};
+
+enum table_mark {
+	TABLE_SECRET = 1,     // its rows hold keys: they are wiped when they are let go
+	TABLE_OF_TUNNELS = 2, // a key begins with a tunnel's id: only the services of that tunnel's node may say anything of it
+	TABLE_OF_NODES = 4,   // a key is a node's id: only that node's services may
 };
 
 struct table_rule {
 	const char *name;
-	const char *owner; // service
+	const char *owner;      // service
 	const char *readers[6]; // services, ended by NULL
 	enum table_scope scope;
+	unsigned marks; // enum table_mark
 };
 
 extern const struct table_rule table_rules[];

@@ -7,46 +7,24 @@
 // The nodes' liveness comes from their esp (node_status): it matters for routes that have no next-hop group of their own. An
 // esp that is silent for the node's timeout makes the node gone; one that restarts is back before.
 #include "common/base/alloc.h"
-#include "common/base/map.h"
+#include "common/bus/node_set.h"
 #include "common/io/health.h"
 #include "common/io/log.h"
-#include "proto/resource.pb-c.h"
 #include "proto/tables.pb-c.h"
 #include "services/vrouter/shell.h"
 #include <stdlib.h>
 #include <string.h>
 
-enum { ID_TEXT = 256, RETRY = 100, BLOCKS_MAX = 64 };
-
-struct watched_node {
-	struct vrouter_bus *bus;
-	char *id;
-	struct replica *status;
-	struct deadline silence;
-};
-
-struct source;
-struct input { // one replica
-	struct vrouter_bus *bus;
-	const struct source *source;
-	struct replica *replica;
-};
+enum { RETRY = 100, BLOCKS_MAX = 64 };
 
 struct vrouter_bus {
 	struct vrouter_bus_settings settings;
-	struct input inputs[16];
-	size_t input_count;
-	struct map *nodes;
+	struct feed *feeds[16];
+	size_t feed_count;
+	struct node_set *nodes;
 	bool started; // the kernel has been read
 	struct deadline retry;
-	struct metric *settled, *unusable, *longest;
-};
-
-// A table: `take` is called with the message, or NULL when the row is gone. false: the row is of no use.
-struct source {
-	const char *owner, *table;
-	const ProtobufCMessageDescriptor *descriptor;
-	bool (*take)(struct vrouter_bus *bus, const char *id, const void *message);
+	struct metric *settled, *longest;
 };
 
 static const char *text(const char *value)
@@ -97,10 +75,13 @@ static void retry(void *context)
 static void start_when_complete(void *context)
 {
 	struct vrouter_bus *bus = context;
-	for (size_t i = 0; i < bus->input_count; i++) {
-		if (!replica_has_snapshot(bus->inputs[i].replica)) {
+	for (size_t i = 0; i < bus->feed_count; i++) {
+		if (!bus->feeds[i] || !feed_has_snapshot(bus->feeds[i])) {
 			return;
 		}
+	}
+	if (!bus->nodes || !node_set_has_snapshot(bus->nodes)) {
+		return;
 	}
 	if (!bus->started) {
 		bus->started = true;
@@ -115,120 +96,78 @@ static void start_when_complete(void *context)
 
 // ---- nodes ----
 
-static void node_state(void *context)
+static void node_gone(void *context, const char *id, bool gone)
 {
-	struct watched_node *node = context;
-	if (replica_owner_alive(node->status)) {
-		deadline_disarm(&node->silence);
-		vrouter_set_node_gone(node->bus->settings.vrouter, node->id, false);
-		if (node->bus->started) {
-			settle(node->bus);
-		}
-	} else if (node->silence.position == 0) {
-		deadline_arm(&node->silence, now() + node->bus->settings.node_timeout);
-	}
+	struct vrouter_bus *bus = context;
+	log_event(gone ? LOG_WARNING : LOG_INFO, gone ? "node-gone" : "node-back", "node", id, NULL);
+	vrouter_set_node_gone(bus->settings.vrouter, id, gone);
 }
 
-static void node_silent(void *context)
+static void settle_if_started(void *context)
 {
-	struct watched_node *node = context;
-	log_event(LOG_WARNING, "node-gone", "node", node->id, NULL);
-	vrouter_set_node_gone(node->bus->settings.vrouter, node->id, true);
-	if (node->bus->started) {
-		settle(node->bus);
+	struct vrouter_bus *bus = context;
+	if (bus->started) {
+		settle(bus);
 	}
-}
-
-// Only whether esp speaks matters, not what its row says.
-static void ignore_rows(void *context, const struct replica_row *rows, size_t count)
-{
-	(void)context, (void)rows, (void)count;
-}
-
-static void unwatch(void *value)
-{
-	struct watched_node *node = value;
-	if (node) {
-		deadline_disarm(&node->silence);
-		replica_free(&node->status);
-		free(node->id);
-		free(node);
-	}
-}
-
-static void watch(struct vrouter_bus *bus, const char *id)
-{
-	if (map_find_text(bus->nodes, id)) {
-		return;
-	}
-	struct watched_node *node = allocate(sizeof *node);
-	*node = (struct watched_node){.bus = bus, .id = duplicate_text(id)};
-	map_insert_text(bus->nodes, id, node);
-	deadline_init(&node->silence, bus->settings.loop, node_silent, node);
-	deadline_arm(&node->silence, now() + bus->settings.node_timeout);
-	char *owner = format_text("esp.%s", id);
-	node->status = replica_new(bus->settings.bus, owner, "node_status", "", ignore_rows, node);
-	replica_on_state(node->status, node_state, node);
-	free(owner);
 }
 
 // ---- rows ----
 
-static bool take_host(struct vrouter_bus *bus, const char *id, const void *message)
+static const char *take_host(void *context, const struct row_key *key, const void *message)
 {
+	struct vrouter_bus *bus = context;
 	const Twinspan__VpcHost *row = message;
 	struct address fabric;
 	if (row && (!address_parse(text(row->fabric_address), &fabric) || fabric.length != 4)) {
-		return false;
+		return "its fabric address is not an IPv4 address";
 	}
-	vrouter_set_host(bus->settings.vrouter, id, row ? &fabric : NULL);
-	return true;
+	vrouter_set_host(bus->settings.vrouter, key->text, row ? &fabric : NULL);
+	return NULL;
 }
 
-static bool take_node(struct vrouter_bus *bus, const char *id, const void *message)
+static const char *take_node(void *context, const char *id, const Twinspan__Node *row)
 {
-	const Twinspan__Node *row = message;
+	struct vrouter_bus *bus = context;
 	struct address fabric;
 	if (row && (!address_parse(text(row->fabric_address), &fabric) || fabric.length != 4)) {
-		return false;
+		vrouter_set_node(bus->settings.vrouter, id, NULL);
+		return "its fabric address is not an IPv4 address";
 	}
 	vrouter_set_node(bus->settings.vrouter, id, row ? &fabric : NULL);
-	if (row) {
-		watch(bus, id);
-	} else {
-		unwatch(map_remove_text(bus->nodes, id));
-	}
-	return true;
+	return NULL;
 }
 
-static bool take_gateway(struct vrouter_bus *bus, const char *id, const void *message)
+static const char *take_gateway(void *context, const struct row_key *key, const void *message)
 {
+	struct vrouter_bus *bus = context;
 	const Twinspan__BorderGateway *row = message;
 	struct vrouter_gateway gateway = {0};
 	if (row) {
 		gateway = (struct vrouter_gateway){(const char *const *)row->node_ids, row->n_node_ids};
 	}
-	vrouter_set_gateway(bus->settings.vrouter, id, row ? &gateway : NULL);
-	return true;
+	vrouter_set_gateway(bus->settings.vrouter, key->text, row ? &gateway : NULL);
+	return NULL;
 }
 
-static bool take_vpc(struct vrouter_bus *bus, const char *id, const void *message)
+static const char *take_vpc(void *context, const struct row_key *key, const void *message)
 {
+	struct vrouter_bus *bus = context;
 	const Twinspan__Vpc *row = message;
 	struct prefix blocks[BLOCKS_MAX];
 	struct vrouter_vpc vpc = {.blocks = blocks};
 	for (size_t i = 0; row && i < row->n_cidr_blocks; i++) {
 		if (vpc.block_count == BLOCKS_MAX || !prefix_parse(row->cidr_blocks[i], &blocks[vpc.block_count++])) {
-			return false;
+			return "one of its blocks is not a prefix, or there are too many";
 		}
 	}
 	vpc.host_id = row ? text(row->vpc_host_id) : "";
-	vrouter_set_vpc(bus->settings.vrouter, id, row ? &vpc : NULL);
-	return true;
+	vrouter_set_vpc(bus->settings.vrouter, key->text, row ? &vpc : NULL);
+	return NULL;
 }
 
-static bool take_subnet(struct vrouter_bus *bus, const char *id, const void *message)
+static const char *take_subnet(void *context, const struct row_key *key, const void *message)
 {
+	struct vrouter_bus *bus = context;
 	const Twinspan__Subnet *row = message;
 	struct vrouter_subnet subnet = {0};
 	if (row) {
@@ -236,36 +175,39 @@ static bool take_subnet(struct vrouter_bus *bus, const char *id, const void *mes
 		subnet.table_id = text(row->route_table_id);
 		if (!prefix_parse(text(row->cidr), &subnet.cidr) ||
 		    !address_parse(text(row->gateway_address), &subnet.gateway) || subnet.gateway.length != 4) {
-			return false;
+			return "its prefix or its gateway address is not IPv4";
 		}
 	}
-	vrouter_set_subnet(bus->settings.vrouter, id, row ? &subnet : NULL);
-	return true;
+	vrouter_set_subnet(bus->settings.vrouter, key->text, row ? &subnet : NULL);
+	return NULL;
 }
 
-static bool take_table(struct vrouter_bus *bus, const char *id, const void *message)
+static const char *take_table(void *context, const struct row_key *key, const void *message)
 {
+	struct vrouter_bus *bus = context;
 	const Twinspan__VpcRouteTable *row = message;
-	vrouter_set_table(bus->settings.vrouter, id, row ? text(row->vpc_id) : NULL);
-	return true;
+	vrouter_set_table(bus->settings.vrouter, key->text, row ? text(row->vpc_id) : NULL);
+	return NULL;
 }
 
-static bool take_attachment(struct vrouter_bus *bus, const char *id, const void *message)
+static const char *take_attachment(void *context, const struct row_key *key, const void *message)
 {
+	struct vrouter_bus *bus = context;
 	const Twinspan__VpcAttachment *row = message;
 	struct vrouter_attachment attachment = {0};
 	if (row) {
 		if (!row->has_vni) {
-			return false;
+			return "it has no VNI";
 		}
 		attachment = (struct vrouter_attachment){text(row->vpc_id), text(row->border_gateway_id), row->vni};
 	}
-	vrouter_set_attachment(bus->settings.vrouter, id, row ? &attachment : NULL);
-	return true;
+	vrouter_set_attachment(bus->settings.vrouter, key->text, row ? &attachment : NULL);
+	return NULL;
 }
 
-static bool take_group(struct vrouter_bus *bus, const char *id, const void *message)
+static const char *take_group(void *context, const struct row_key *key, const void *message)
 {
+	struct vrouter_bus *bus = context;
 	const Twinspan__NextHopGroup *row = message;
 	struct vrouter_group group = {0};
 	const char **nodes = NULL;
@@ -276,17 +218,18 @@ static bool take_group(struct vrouter_bus *bus, const char *id, const void *mess
 		}
 		group = (struct vrouter_group){nodes, row->n_members};
 	}
-	vrouter_set_group(bus->settings.vrouter, id, row ? &group : NULL);
+	vrouter_set_group(bus->settings.vrouter, key->text, row ? &group : NULL);
 	free(nodes);
-	return true;
+	return NULL;
 }
 
-static bool take_route(struct vrouter_bus *bus, const char *id, const void *message)
+static const char *take_route(void *context, const struct row_key *key, const void *message)
 {
+	struct vrouter_bus *bus = context;
 	const Twinspan__VpcRoute *row = message;
 	if (!row || !row->effective || strcmp(row->type, "LOCAL") == 0) {
-		vrouter_set_route(bus->settings.vrouter, id, NULL);
-		return true;
+		vrouter_set_route(bus->settings.vrouter, key->text, NULL);
+		return NULL;
 	}
 	struct vrouter_route route = {.vpc_id = row->vpc_id,
 	                              .table_id = row->vpc_route_table_id,
@@ -297,78 +240,54 @@ static bool take_route(struct vrouter_bus *bus, const char *id, const void *mess
 	struct address destination;
 	if (!address_from_bytes((struct bytes){row->destination.data, row->destination.len}, &destination) ||
 	    destination.length != 4 || row->prefix_length > 32) {
-		return false;
+		return "its destination is not an IPv4 prefix";
 	}
 	route.destination = prefix_of(&destination, (uint8_t)row->prefix_length);
-	vrouter_set_route(bus->settings.vrouter, id, &route);
-	return true;
+	vrouter_set_route(bus->settings.vrouter, key->text, &route);
+	return NULL;
 }
 
-static const struct source sources[] = {
-    {"resource", "vpc_host", &twinspan__vpc_host__descriptor, take_host},
-    {"resource", "node", &twinspan__node__descriptor, take_node},
-    {"resource", "border_gateway", &twinspan__border_gateway__descriptor, take_gateway},
-    {"resource", "vpc", &twinspan__vpc__descriptor, take_vpc},
-    {"resource", "vpc_route_table", &twinspan__vpc_route_table__descriptor, take_table},
-    {"resource", "subnet", &twinspan__subnet__descriptor, take_subnet},
-    {"resource", "vpc_attachment", &twinspan__vpc_attachment__descriptor, take_attachment},
-    {"route", "next_hop_group", &twinspan__next_hop_group__descriptor, take_group},
-    {"route", "vpc_route", &twinspan__vpc_route__descriptor, take_route},
+static const struct source {
+	const char *owner;
+	struct feed_kind kind;
+} sources[] = {
+    {"resource", {"vpc_host", &twinspan__vpc_host__descriptor, take_host, settle_if_started}},
+    {"resource", {"border_gateway", &twinspan__border_gateway__descriptor, take_gateway, settle_if_started}},
+    {"resource", {"vpc", &twinspan__vpc__descriptor, take_vpc, settle_if_started}},
+    {"resource", {"vpc_route_table", &twinspan__vpc_route_table__descriptor, take_table, settle_if_started}},
+    {"resource", {"subnet", &twinspan__subnet__descriptor, take_subnet, settle_if_started}},
+    {"resource", {"vpc_attachment", &twinspan__vpc_attachment__descriptor, take_attachment, settle_if_started}},
+    {"route", {"next_hop_group", &twinspan__next_hop_group__descriptor, take_group, settle_if_started}},
+    {"route", {"vpc_route", &twinspan__vpc_route__descriptor, take_route, settle_if_started}},
 };
 enum { SOURCES = sizeof sources / sizeof sources[0] };
 
-static void take_row(struct input *input, const struct replica_row *row)
-{
-	char id[ID_TEXT] = "";
-	bool usable = row->key.length > 0 && row->key.length < sizeof id;
-	if (usable) {
-		memcpy(id, row->key.data, row->key.length);
-		ProtobufCMessage *message = NULL;
-		if (!row->removed) {
-			message =
-			    protobuf_c_message_unpack(input->source->descriptor, NULL, row->value.length, row->value.data);
-		}
-		usable = (row->removed || message) && input->source->take(input->bus, id, message);
-		if (!usable) {
-			// A row that cannot be read is as good as none: what an earlier one said is not so any more.
-			input->source->take(input->bus, id, NULL);
-		}
-		if (message) {
-			protobuf_c_message_free_unpacked(message, NULL);
-		}
-	}
-	if (!usable) {
-		metric_add(input->bus->unusable, 1);
-		log_limited(LOG_WARNING, "unusable-row", "table", input->source->table, "key", id, NULL);
-	}
-}
-
-static void changed(void *context, const struct replica_row *rows, size_t count)
-{
-	struct input *input = context;
-	for (size_t i = 0; i < count; i++) {
-		take_row(input, &rows[i]);
-	}
-	if (input->bus->started) {
-		settle(input->bus);
-	}
-}
+// Only whether esp speaks matters, not what its row says.
+static const struct feed_kind esp_liveness = {"node_status", &twinspan__node_status__descriptor, NULL, NULL};
+static const struct node_input node_inputs[] = {{"esp", &esp_liveness}};
 
 struct vrouter_bus *vrouter_bus_new(const struct vrouter_bus_settings *settings)
 {
 	struct vrouter_bus *bus = allocate(sizeof *bus);
-	*bus = (struct vrouter_bus){.settings = *settings, .nodes = map_new(NULL), .input_count = SOURCES};
+	*bus = (struct vrouter_bus){.settings = *settings, .feed_count = SOURCES};
 	deadline_init(&bus->retry, settings->loop, retry, bus);
 	bus->settled = metric(METRIC_COUNTER, "twinspan_vrouter_settled_total", NULL, "Times the kernel was brought in step");
 	bus->longest = metric(METRIC_GAUGE, "twinspan_vrouter_settle_seconds", NULL, "Time the last of them took");
-	bus->unusable = metric(METRIC_COUNTER, "twinspan_vrouter_unusable_rows_total", NULL, "Rows that could not be used");
 	health_wait(settings->health, "kernel in step with the tables", true);
 	for (size_t i = 0; i < SOURCES; i++) {
-		struct input *input = &bus->inputs[i];
-		*input = (struct input){.bus = bus, .source = &sources[i]};
-		input->replica = replica_new(settings->bus, sources[i].owner, sources[i].table, "", changed, input);
-		replica_on_state(input->replica, start_when_complete, bus);
+		bus->feeds[i] = feed_new(settings->bus, sources[i].owner, &sources[i].kind, "", bus);
+		feed_on_state(bus->feeds[i], start_when_complete, bus);
 	}
+	bus->nodes = node_set_new(&(struct node_set_settings){.loop = settings->loop,
+	                                                      .bus = settings->bus,
+	                                                      .inputs = node_inputs,
+	                                                      .input_count = sizeof node_inputs / sizeof node_inputs[0],
+	                                                      .timeout = settings->node_timeout,
+	                                                      .row = take_node,
+	                                                      .gone = node_gone,
+	                                                      .settled = settle_if_started,
+	                                                      .state = start_when_complete,
+	                                                      .context = bus});
 	return bus;
 }
 
@@ -378,11 +297,11 @@ void vrouter_bus_free(struct vrouter_bus **bus)
 	if (!b) {
 		return;
 	}
-	for (size_t i = 0; i < b->input_count; i++) {
-		replica_free(&b->inputs[i].replica);
+	for (size_t i = 0; i < b->feed_count; i++) {
+		feed_free(&b->feeds[i]);
 	}
+	node_set_free(&b->nodes);
 	deadline_disarm(&b->retry);
-	map_free(&b->nodes, unwatch);
 	free(b);
 	*bus = NULL;
 }
