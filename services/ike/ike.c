@@ -87,7 +87,7 @@ static void wrong_version(struct ike *ike, const struct ike_datagram *datagram, 
 	ike->counters[IKE_DROP_VERSION]++;
 	struct tunnel *tunnel = tunnel_by_addresses(ike, &datagram->local, &datagram->remote);
 	if (tunnel && header->version >> 4 == 1 && header->spi_r == 0) {
-		tunnel_refused(ike, tunnel, "version mismatch: the peer speaks IKEv1; we speak IKEv2");
+		tunnel_refused(ike, tunnel, STANDING_UNPROVEN, "version mismatch: the peer speaks IKEv1; we speak IKEv2");
 		tunnel_run(ike, tunnel);
 	}
 }

@@ -146,6 +146,7 @@ struct tunnel_event_row {
 struct ike_action {
 	enum ike_action_kind kind;
 	struct ike_datagram datagram; // SEND: `octets` point into `octets` below
+	bool stateless;               // SEND: what it answers has made no state, so it need not wait for any to be safe
 	uint64_t key;                 // our IKE SPI
 	uint8_t *octets;
 	size_t length;
@@ -160,7 +161,8 @@ struct ike_actions {
 void ike_actions_clear(struct ike_actions *actions); // wipes and frees what the actions hold; the array stays for reuse
 void ike_actions_free(struct ike_actions *actions);
 
-// Why datagrams are dropped or requests refused: every one counts once.
+// Why datagrams are dropped or requests refused: every one counts once. The last three are none: what was asked for or
+// answered, and each computation of a public value or a shared secret.
 #define IKE_COUNTERS(X)                                                                                                        \
 	X(DROP_SHORT, "short")                                                                                                 \
 	X(DROP_KEEPALIVE, "nat-keepalive")                                                                                     \
@@ -177,7 +179,10 @@ void ike_actions_free(struct ike_actions *actions);
 	X(DROP_HALF_OPEN, "half-open-limit")                                                                                   \
 	X(DROP_NOT_STARTED, "not-started")                                                                                     \
 	X(DROP_DISABLED, "tunnel-disabled")                                                                                    \
-	X(RETRANSMIT_ANSWERED, "retransmission-answered")
+	X(DROP_REPEATED, "repeated-too-often")                                                                                 \
+	X(COOKIE_ASKED, "cookie-asked")                                                                                        \
+	X(RETRANSMIT_ANSWERED, "retransmission-answered")                                                                      \
+	X(KEY_EXCHANGE, "key-exchange")
 enum ike_counter {
 #define X(name, text) IKE_##name,
 	IKE_COUNTERS(X)

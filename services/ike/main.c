@@ -15,15 +15,6 @@ static void time_is_up(void *context)
 	service_step(context, &event);
 }
 
-void service_step(struct service *service, const struct ike_event *event)
-{
-	ike_step(service->ike, event, now(), &service->actions);
-	ike_bus_publish(service->bus, &service->actions);
-	output_queue(service->output, &service->actions, ike_bus_barrier(service->bus));
-	ike_actions_clear(&service->actions);
-	deadline_arm(&service->deadline, ike_deadline(service->ike));
-}
-
 static void gather_metrics(void *context)
 {
 	struct service *service = context;

@@ -10,7 +10,7 @@
 
 struct service;
 
-// ---- main.c ----
+// ---- bus_step.c ----
 // Gives the core one event and carries out what it answers.
 void service_step(struct service *service, const struct ike_event *event);
 

@@ -11,7 +11,7 @@
 #include "services/ike/wire/ikev2.h"
 #include "services/ike/wire/payload.h"
 
-enum { ROWS = 16, FLIGHT = 64, RECORD = 400, STATES = 8 };
+enum { ROWS = 64, FLIGHT = 64, RECORD = 400, STATES = 8 };
 
 struct end {
 	struct ike *ike;
@@ -26,6 +26,8 @@ struct end {
 	size_t state_lengths[STATES], state_count;
 	unsigned up, down, events;
 	char last_event[EVENT_NAME_MAX];
+	char details[8192]; // of all events, a line each
+	unsigned statuses;
 };
 struct copy {
 	int to;
@@ -122,6 +124,7 @@ static inline void apply(struct pair *p, int index, struct ike_actions *actions)
 			remove_state(e, action->key);
 			break;
 		case IKE_ACTION_STATUS:
+			e->statuses++;
 			e->status = *action->status;
 			break;
 		case IKE_ACTION_REMOVE_STATUS:
@@ -129,6 +132,8 @@ static inline void apply(struct pair *p, int index, struct ike_actions *actions)
 			break;
 		case IKE_ACTION_EVENT:
 			e->events++;
+			snprintf(e->details + strlen(e->details), sizeof e->details - strlen(e->details), "%s: %s\n",
+			         action->event->event, action->event->detail);
 			e->up += strcmp(action->event->event, "tunnel-up") == 0;
 			e->down += strcmp(action->event->event, "tunnel-down") == 0;
 			memcpy(e->last_event, action->event->event, sizeof e->last_event);

@@ -9,8 +9,8 @@
 
 #include <cmocka.h>
 
-#include "services/ike/v2/cookie.h"
 #include "services/ike/tunnel/identity.h"
+#include "services/ike/v2/cookie.h"
 #include "services/ike/v2/nat_detection.h"
 #include "services/ike/wire/payload.h"
 #include "services/ike/wire/proposal.h"

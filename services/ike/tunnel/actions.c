@@ -63,7 +63,7 @@ void actions_sends_last(struct ike_actions *actions)
 	free(sends);
 }
 
-static void send_from(struct ike *ike, const struct ike_datagram *path, struct bytes message, bool marker)
+static struct ike_action *send_from(struct ike *ike, const struct ike_datagram *path, struct bytes message, bool marker)
 {
 	struct ike_action *action = add(ike, IKE_ACTION_SEND);
 	size_t before = marker && path->local_port == IKE_NAT_PORT ? NON_ESP_MARKER_LENGTH : 0;
@@ -72,6 +72,7 @@ static void send_from(struct ike *ike, const struct ike_datagram *path, struct b
 	memcpy(action->octets + before, message.data, message.length);
 	action->datagram = *path;
 	action->datagram.octets = (struct bytes){action->octets, action->length};
+	return action;
 }
 
 static struct ike_datagram path_of(const struct ike_sa *sa)
@@ -91,11 +92,16 @@ void action_send_datagram(struct ike *ike, const struct ike_datagram *to, struct
 	send_from(ike, to, message, true);
 }
 
+void action_send_stateless(struct ike *ike, const struct ike_datagram *to, struct bytes message)
+{
+	send_from(ike, to, message, true)->stateless = true;
+}
+
 void action_keepalive(struct ike *ike, const struct ike_sa *sa)
 {
 	static const uint8_t keepalive = 0xff; // RFC 3948 §2.3
 	struct ike_datagram path = path_of(sa);
-	send_from(ike, &path, (struct bytes){&keepalive, 1}, false);
+	send_from(ike, &path, (struct bytes){&keepalive, 1}, false)->stateless = true;
 }
 
 void action_put_child(struct ike *ike, const struct ike_sa *sa, const struct child_sa *child)

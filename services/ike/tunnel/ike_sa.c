@@ -3,12 +3,13 @@
 #include "services/ike/tunnel/tunnel.h"
 
 #include "common/base/alloc.h"
+#include "common/base/invariant.h"
 #include <stdlib.h>
 #include <string.h>
 
 enum {
 	CLOSING_SECONDS = 6,   // how long a delete is repeated
-	CLOSED_SECONDS = 6,    // how long retransmissions are answered
+	CLOSED_SECONDS = 15,   // how long retransmissions are answered: a peer may send its second after 11
 	DUPLICATE_SECONDS = 3, // how long the peer has to close the IKE SA it replaced with another
 	CROSSING_SECONDS = 3,  // or the one of two crossing ones that was its own
 	BESIDE_SECONDS = 1,    // how long we still receive on the one that we replaced with another
@@ -35,11 +36,28 @@ uint64_t ike_spi_new(struct ike *ike)
 	return spi;
 }
 
+// The oldest of those that only answer retransmissions goes, or that have shown nothing yet: no stranger can keep a peer out by
+// filling the tunnel's places, nor what replaces an IKE SA.
+static bool make_room(struct ike *ike, struct tunnel *tunnel)
+{
+	static const uint8_t order[] = {IKE_SA_CLOSED, IKE_SA_HALF_OPEN};
+	for (size_t k = 0; k < sizeof order; k++) {
+		for (size_t i = 0; i < tunnel->sa_count; i++) {
+			if (tunnel->sas[i]->state == order[k]) {
+				ike_sa_remove(ike, tunnel->sas[i]);
+				return true;
+			}
+		}
+	}
+	return false;
+}
+
 struct ike_sa *ike_sa_new(struct ike *ike, struct tunnel *tunnel, bool initiator)
 {
-	if (tunnel->sa_count == TUNNEL_SAS_MAX) {
+	if (tunnel->sa_count == TUNNEL_SAS_MAX && !make_room(ike, tunnel)) {
 		return NULL;
 	}
+	invariant(tunnel->sa_count < TUNNEL_SAS_MAX);
 	struct ike_sa *sa = allocate(sizeof *sa);
 	sa->tunnel = tunnel;
 	sa->version = ike->versions[2]; // IKEv1 is to say so itself
@@ -85,6 +103,8 @@ void handshake_free(struct ike_sa *sa)
 	if (handshake) {
 		free(handshake->init_request);
 		free(handshake->init_response);
+		free(handshake->value);
+		free(handshake->refusal);
 		wipe(handshake, sizeof *handshake);
 		free(handshake);
 		sa->handshake = NULL;
@@ -109,6 +129,7 @@ void ike_sa_remove(struct ike *ike, struct ike_sa *sa)
 	if (is_saved(sa)) {
 		action_state(ike, ike_sa_spi(sa), (struct bytes){0});
 	}
+	invariant(sa->state != IKE_SA_HALF_OPEN || ike->half_open > 0);
 	ike->half_open -= sa->state == IKE_SA_HALF_OPEN;
 	uint64_t spi = ike_sa_spi(sa);
 	if (map_find(ike->sas, spi_key(&spi)) == sa) {
@@ -155,7 +176,13 @@ void ike_sa_close(struct ike *ike, struct ike_sa *sa)
 	if (sa->state >= IKE_SA_CLOSING) {
 		return;
 	}
-	if (sa->state < IKE_SA_ESTABLISHED && sa->farewell == 0) {
+	if (sa->state == IKE_SA_AUTH_SENT && sa->request.kind == REQUEST_IKE_AUTH) {
+		// The peer may have it by now: it gets a delete as its next request, which is nothing to one that has not.
+		request_done(ike, sa);
+		child_spi_release(ike, sa->handshake->child_spi);
+		handshake_free(sa);
+		sa->next_request = 2;
+	} else if (sa->state < IKE_SA_ESTABLISHED && sa->farewell == 0) {
 		ike->half_open -= sa->state == IKE_SA_HALF_OPEN;
 		sa->state = IKE_SA_CLOSED; // the peer has nothing to delete, or will find out by itself
 		sa->close_at = ike->now;

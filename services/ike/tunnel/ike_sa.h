@@ -14,10 +14,7 @@ struct ike_version;
 enum {
 	TUNNEL_SAS_MAX = 24,
 	CHILDREN_MAX = 12,
-	CHILDREN_LIVE_MAX = 6,    // beyond these a peer's wish for another is refused (NO_ADDITIONAL_SAS)
-	HALF_OPEN_TUNNEL_MAX = 4, // half-open IKE SAs of one tunnel that the peer began
-	HALF_OPEN_COOKIES = 64,   // from so many in all, or 2 of one tunnel, cookies are asked for
-	HALF_OPEN_TUNNEL_COOKIES = 2,
+	CHILDREN_LIVE_MAX = 6, // beyond these a peer's wish for another is refused (NO_ADDITIONAL_SAS)
 };
 
 // ---- child SAs ----
@@ -108,14 +105,21 @@ struct nat_detection {
 };
 struct handshake { // only until IKE_AUTH is done
 	struct nonce nonce_i, nonce_r;
-	struct key_exchange exchange;
 	uint8_t *init_request, *init_response; // without the marker: they are signed
 	size_t init_request_length, init_response_length;
+	uint32_t child_spi; // inbound, offered in IKE_AUTH
+	uint8_t spoiled;    // answers that were none
+	// As initiator:
+	struct key_exchange exchange;
+	struct ke_value *value; // ours
 	uint8_t cookie[COOKIE_MAX];
 	size_t cookie_length;
 	uint8_t retries; // IKE_SA_INIT begun again for a cookie or another group
-	uint8_t group;
-	uint32_t child_spi; // inbound, offered in IKE_AUTH
+	char *refusal;   // what the peer said instead of an answer; NULL: nothing
+	// As responder:
+	bool proven;      // the initiator returned our cookie
+	uint8_t repeated; // how often the answer was sent again, and when last
+	instant repeated_at;
 };
 struct ike_sa {
 	struct tunnel *tunnel;

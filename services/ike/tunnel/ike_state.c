@@ -401,6 +401,7 @@ bool state_restore(struct ike *ike, struct bytes state)
 		return false;
 	}
 	ike_sa_index(ike, sa);
+	found->ike_group = sa->suite.group;
 	if (sa->request.new_spi && !map_find(ike->child_spis, (struct bytes){(const uint8_t *)&sa->request.new_spi, 4})) {
 		map_insert(ike->child_spis, (struct bytes){(const uint8_t *)&sa->request.new_spi, 4}, ike);
 	}

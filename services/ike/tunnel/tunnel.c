@@ -2,14 +2,13 @@
 #include "services/ike/tunnel/tunnel.h"
 
 #include "common/base/alloc.h"
+#include "common/base/invariant.h"
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 enum {
-	RETRY_SECONDS = 2,
-	RETRY_SPREAD_SECONDS = 2,
 	EVENT_REPEAT_SECONDS = 300,
 	REFUSED_PAUSE_SECONDS = 10,
 	BESIDE_PAUSE_SECONDS = 10,
@@ -234,6 +233,19 @@ static void fail(struct ike *ike, struct tunnel *tunnel, const char *reason, dur
 	}
 }
 
+// The first failure may be a chance; what goes on failing is not asked without end.
+static void pause(struct ike *ike, struct tunnel *tunnel)
+{
+	static const struct {
+		uint16_t least, spread; // milliseconds
+	} pauses[] = {{100, 200}, {500, 500}, {2000, 2000}};
+	size_t last = sizeof pauses / sizeof pauses[0] - 1;
+	size_t i = tunnel->failures < last ? tunnel->failures : last;
+	tunnel_retry(ike, tunnel, MILLISECONDS(pauses[i].least), MILLISECONDS(pauses[i].spread));
+	tunnel->failures = (uint8_t)(i < last ? i + 1 : last);
+	invariant(tunnel->retry_at > ike->now);
+}
+
 void tunnel_failed(struct ike *ike, struct tunnel *tunnel, const char *format, ...)
 {
 	char reason[REASON_MAX];
@@ -243,15 +255,29 @@ void tunnel_failed(struct ike *ike, struct tunnel *tunnel, const char *format, .
 	va_end(arguments);
 	fail(ike, tunnel, reason, -1);
 	if (tunnel->retry_at <= ike->now) {
-		tunnel_retry(ike, tunnel, SECONDS(RETRY_SECONDS), SECONDS(RETRY_SPREAD_SECONDS));
+		pause(ike, tunnel);
 	}
 }
 
-void tunnel_refused(struct ike *ike, struct tunnel *tunnel, const char *format, ...)
+// One that proves nothing is told once in ten seconds, and does not take the place of what is known better.
+bool tunnel_hears(const struct ike *ike, const struct tunnel *tunnel, enum standing standing)
 {
-	if (is_up(tunnel)) {
+	static const duration pause[STANDINGS] = {[STANDING_UNPROVEN] = SECONDS(10), [STANDING_REACHABLE] = SECONDS(1)};
+	for (int better = standing; better < STANDINGS; better++) {
+		instant last = tunnel->refused_at[better];
+		if (last != 0 && ike->now - last < pause[standing]) {
+			return false;
+		}
+	}
+	return !is_up(tunnel);
+}
+
+void tunnel_refused(struct ike *ike, struct tunnel *tunnel, enum standing standing, const char *format, ...)
+{
+	if (!tunnel_hears(ike, tunnel, standing)) {
 		return;
 	}
+	tunnel->refused_at[standing] = ike->now;
 	char reason[REASON_MAX];
 	va_list arguments;
 	va_start(arguments, format);
@@ -270,6 +296,7 @@ static void set_state(struct ike *ike, struct tunnel *tunnel, enum tunnel_state 
 		tunnel->generation++;
 		tunnel->reason[0] = tunnel->event_reason[0] = '\0';
 		tunnel->tried = false;
+		tunnel->failures = 0;
 		tunnel_event(ike, tunnel, "tunnel-up", "%s", "");
 	} else if (tunnel->state == TUNNEL_UP) {
 		tunnel_event(ike, tunnel, "tunnel-down", "%s", tunnel->reason);

@@ -29,6 +29,16 @@ struct ike_version {
 };
 
 // ---- tunnels ----
+struct recent {        // a count that is forgotten at a steady rate (v2/admission.c)
+	int64_t count; // in thousandths
+	instant at;
+};
+// How far the one who caused a failure is known.
+enum standing {
+	STANDING_UNPROVEN,  // anybody could have sent it in the peer's name
+	STANDING_REACHABLE, // whoever it is receives at the peer's address
+	STANDINGS,
+};
 struct tunnel {
 	struct tunnel_config config;
 	bool known;   // told by its owner in this incarnation, not only restored
@@ -48,10 +58,14 @@ struct tunnel {
 	instant retry_at;                // when to initiate; INSTANT_NEVER: only the peer may
 	instant duplicates_since;        // since when IKE SAs of the peer were closed for being one too many, and how many
 	uint8_t duplicates_closed;
-	uint8_t child_group;   // with which a child SA was last made by CREATE_CHILD_SA; NO_GROUP
-	instant beside_at;     // when to begin a new IKE SA beside the one that stands; INSTANT_NEVER: not wanted
-	instant beside_last;   // when last one was begun
-	struct heap_entry due; // in ike.deadlines
+	uint8_t child_group;            // with which a child SA was last made by CREATE_CHILD_SA; NO_GROUP
+	instant beside_at;              // when to begin a new IKE SA beside the one that stands; INSTANT_NEVER: not wanted
+	instant beside_last;            // when last one was begun
+	uint8_t failures;               // since it was last UP: how long the pause before the next attempt is
+	uint8_t ike_group;              // of the key exchange that worked last; 0: none yet
+	struct recent unproven, proven; // IKE_SA_INIT of strangers
+	instant refused_at[STANDINGS];  // when a stranger's failure was last told; 0: never
+	struct heap_entry due;          // in ike.deadlines
 };
 
 struct ike {
@@ -76,6 +90,8 @@ struct ike {
 // ---- actions.c ----
 void action_send(struct ike *ike, const struct ike_sa *sa, struct bytes message);
 void action_send_datagram(struct ike *ike, const struct ike_datagram *to, struct bytes message); // back to where `to` came from
+// The same for an answer that goes with no state: it waits for nothing.
+void action_send_stateless(struct ike *ike, const struct ike_datagram *to, struct bytes message);
 void action_keepalive(struct ike *ike, const struct ike_sa *sa);
 void action_put_child(struct ike *ike, const struct ike_sa *sa, const struct child_sa *child);
 void action_remove_child(struct ike *ike, const struct tunnel *tunnel, uint32_t spi_in);
@@ -95,8 +111,11 @@ void tunnel_remove(struct ike *ike, struct tunnel *tunnel);
 void tunnel_run(struct ike *ike, struct tunnel *tunnel); // does all that is due, and sets the next deadline
 // An attempt or an SA failed: says why, and when to try again.
 void tunnel_failed(struct ike *ike, struct tunnel *tunnel, const char *format, ...) __attribute__((format(printf, 3, 4)));
-// The same for what anybody at the peer's address could have caused: it is nothing while the tunnel is UP, and moves no timer.
-void tunnel_refused(struct ike *ike, struct tunnel *tunnel, const char *format, ...) __attribute__((format(printf, 3, 4)));
+// The same for what somebody who is not authenticated caused: it is nothing while the tunnel is UP, moves no timer, and is told
+// once in a while. tunnel_hears says beforehand whether it would be told, so that no text is made in vain.
+bool tunnel_hears(const struct ike *ike, const struct tunnel *tunnel, enum standing standing);
+void tunnel_refused(struct ike *ike, struct tunnel *tunnel, enum standing standing, const char *format, ...)
+    __attribute__((format(printf, 4, 5)));
 void tunnel_retry(struct ike *ike, struct tunnel *tunnel, duration least, duration spread);
 // A new IKE SA beside the one that stands, and in its place once it is there: when that one cannot be rekeyed.
 void tunnel_begin_beside(struct ike *ike, struct tunnel *tunnel);

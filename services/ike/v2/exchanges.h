@@ -25,13 +25,22 @@ void request_send_plain(struct ike *ike, struct ike_sa *sa, enum request_kind ki
 void request_resend(struct ike *ike, struct ike_sa *sa);      // when due
 void request_urge(struct ike *ike, struct ike_sa *sa);        // repeats it now, and quickly from now on
 bool request_exhausted(const struct ike_sa *sa, instant now); // urgent, and repeated often enough
-void respond(struct ike *ike, struct ike_sa *sa, uint8_t exchange, const struct chain *chain);
+// Goes back to where the request came from (§2.11).
+void respond(struct ike *ike, struct ike_sa *sa, const struct ike_datagram *to, uint8_t exchange, const struct chain *chain);
 
 // ---- the exchanges ----
 // Each answers by writing into `chain` what the response holds. INVALID_SYNTAX from one that returns an error: the request is
 // malformed, which is the end of the IKE SA (RFC 7296 §2.21.3, RFC 6989 §2.5).
 void ike_sa_init_begin(struct ike *ike, struct tunnel *tunnel);
-// Returns the tunnel whose addresses they are, NULL when there is none.
+// What the two roles of IKE_SA_INIT share: a whole unprotected message around what a chain will hold, a copy of one, the keys
+// from the shared secret (§2.14), which is wiped.
+struct chain init_message_begin(struct writer *w, uint64_t spi_i, uint64_t spi_r, uint8_t flags);
+struct bytes init_message_end(struct writer *w, const struct chain *chain);
+void handshake_keep(uint8_t **copy, size_t *length, struct bytes message);
+void init_keys(struct ike_sa *sa, struct shared_secret *shared);
+// An answer to IKE_SA_INIT or IKE_AUTH was none; of a second one the attempt ends, and the next is begun soon.
+void handshake_spoiled(struct ike *ike, struct ike_sa *sa, const char *what);
+// Returns the tunnel in which something may have changed, or NULL.
 struct tunnel *ike_sa_init_request(struct ike *ike, const struct ike_datagram *datagram, struct bytes message,
                                    const struct ike_header *header);
 void ike_sa_init_response(struct ike *ike, struct ike_sa *sa, const struct ike_datagram *datagram, struct bytes message,

@@ -2,6 +2,8 @@
 // Left out: certificates (RFC 7427), EAP, configuration payloads.
 #include "services/ike/v2/exchanges.h"
 
+#include "common/base/invariant.h"
+#include "services/ike/v2/admission.h"
 #include <stdio.h>
 #include <string.h>
 
@@ -30,16 +32,38 @@ static void write_identity_and_proof(struct ike *ike, const struct ike_sa *sa, s
 	chain_payload(chain, PAYLOAD_AUTH, (struct bytes){auth, 4 + length});
 }
 
-static bool proof_good(struct ike *ike, const struct ike_sa *sa, const struct payloads *payloads, uint8_t identity_type)
+enum proof { PROOF_GOOD, PROOF_OTHER_KEY, PROOF_OTHER_METHOD };
+
+static enum proof proof_check(struct ike *ike, const struct ike_sa *sa, const struct payloads *payloads, uint8_t *method)
 {
-	struct auth_payload auth;
+	struct auth_payload auth = {0};
 	uint8_t hash[HASH_MAX];
-	if (!auth_read(payloads_body(payloads, PAYLOAD_AUTH), &auth) || auth.method != AUTH_METHOD_SHARED_KEY ||
-	    !tunnel_secret(ike, sa->tunnel)) {
-		return false;
+	bool read = auth_read(payloads_body(payloads, PAYLOAD_AUTH), &auth);
+	*method = auth.method;
+	if (!read || auth.method != AUTH_METHOD_SHARED_KEY) {
+		return PROOF_OTHER_METHOD;
 	}
-	size_t length = proof(ike, sa, !sa->initiator, payloads_body(payloads, identity_type), hash);
-	return constant_time_equal(auth.data, (struct bytes){hash, length});
+	if (!tunnel_secret(ike, sa->tunnel)) {
+		return PROOF_OTHER_KEY;
+	}
+	size_t length =
+	    proof(ike, sa, !sa->initiator, payloads_body(payloads, sa->initiator ? PAYLOAD_IDR : PAYLOAD_IDI), hash);
+	return constant_time_equal(auth.data, (struct bytes){hash, length}) ? PROOF_GOOD : PROOF_OTHER_KEY;
+}
+
+static const char *why_not(enum proof proof, uint8_t method, char out[static 160])
+{
+	static const char *const names[] = {
+	    [1] = "RSA signature", [2] = "pre-shared key", [3] = "DSS signature", [9] = "ECDSA-256",
+	    [10] = "ECDSA-384",    [11] = "ECDSA-521",     [13] = "NULL",         [14] = "digital signature"};
+	if (proof == PROOF_OTHER_KEY) {
+		return "pre-shared key mismatch: the peer's proof is not that of our key";
+	}
+	const char *name = method < sizeof names / sizeof names[0] ? names[method] : NULL;
+	snprintf(out, 160,
+	         "authentication method mismatch: the peer authenticates itself by method %u%s%s%s; we accept a pre-shared key",
+	         method, name ? " (" : "", name ? name : "", name ? ")" : "");
+	return out;
 }
 
 static struct key_inputs inputs_of(const struct ike_sa *sa)
@@ -51,8 +75,13 @@ static struct key_inputs inputs_of(const struct ike_sa *sa)
 // The IKE SA stands. The handshake's secrets go.
 static void establish(struct ike *ike, struct ike_sa *sa, bool initial_contact)
 {
+	invariant(sa->handshake != NULL && (sa->initiator ? sa->state == IKE_SA_AUTH_SENT : sa->state == IKE_SA_HALF_OPEN));
 	ike->half_open -= sa->state == IKE_SA_HALF_OPEN;
 	sa->state = IKE_SA_ESTABLISHED;
+	if (!sa->initiator) {
+		admission_forgive(ike, sa->tunnel);
+	}
+	sa->tunnel->ike_group = sa->suite.group;
 	sa->established = sa->last_in = ike->now;
 	sa->close_at = INSTANT_NEVER;
 	sa->new_child_at = ike->now + SECONDS(10); // when the first child SA is refused
@@ -65,13 +94,14 @@ static void establish(struct ike *ike, struct ike_sa *sa, bool initial_contact)
 }
 
 static void established_child(struct ike *ike, struct tunnel *tunnel, const struct child_sa *child,
-                              const struct child_choice *choice)
+                              const struct child_choice *choice, bool transport)
 {
 	char suite[SUITE_TEXT_MAX], ts_i[96], ts_r[96];
-	tunnel_event(ike, tunnel, "child-sa-established", "%08x/%08x %s, traffic selectors %s === %s", child->spi_in,
+	tunnel_event(ike, tunnel, "child-sa-established", "%08x/%08x %s, traffic selectors %s === %s%s", child->spi_in,
 	             child->spi_out, suite_format(&child->suite, suite),
 	             traffic_selectors_format(&choice->ts_i, ts_i, sizeof ts_i),
-	             traffic_selectors_format(&choice->ts_r, ts_r, sizeof ts_r));
+	             traffic_selectors_format(&choice->ts_r, ts_r, sizeof ts_r),
+	             transport ? "; the peer asks for transport mode, we make tunnel mode" : "");
 }
 
 // ---- initiator ----
@@ -126,6 +156,20 @@ static bool is_up_without(const struct tunnel *tunnel, const struct ike_sa *sa)
 	return false;
 }
 
+// What of ours the peer's refusal is about.
+static void refusal_format(const struct tunnel *tunnel, const char *what, uint16_t type, char out[static REASON_MAX])
+{
+	char ours[REASON_MAX / 2] = "", selectors[96];
+	if (type == NO_PROPOSAL_CHOSEN) {
+		algorithms_format(&tunnel->config.child, PROTOCOL_ESP, GROUPS_IGNORED, ours, sizeof ours);
+	} else if (type == TS_UNACCEPTABLE || type == SINGLE_PAIR_REQUIRED) {
+		struct traffic_selectors any = traffic_selectors_any();
+		traffic_selectors_format(&any, selectors, sizeof selectors);
+		snprintf(ours, sizeof ours, "traffic selectors %s === %s", selectors, selectors);
+	}
+	snprintf(out, REASON_MAX, "the peer refuses %s (%s)%s%s", what, notify_name(type), ours[0] ? "; we offer " : "", ours);
+}
+
 void ike_auth_response(struct ike *ike, struct ike_sa *sa, const struct payloads *payloads)
 {
 	struct tunnel *tunnel = sa->tunnel;
@@ -141,7 +185,9 @@ void ike_auth_response(struct ike *ike, struct ike_sa *sa, const struct payloads
 			    "the peer refuses our pre-shared key or identity (AUTHENTICATION_FAILED); we are %s and call it %s",
 			    config->local_id, config->remote_id);
 		} else {
-			tunnel_failed(ike, tunnel, "the peer refuses IKE_AUTH (%s)", notify_name(n.type));
+			char reason[REASON_MAX];
+			refusal_format(tunnel, "IKE_AUTH", n.type, reason);
+			tunnel_failed(ike, tunnel, "%s", reason);
 		}
 		ike_sa_close(ike, sa);
 		return;
@@ -153,8 +199,11 @@ void ike_auth_response(struct ike *ike, struct ike_sa *sa, const struct payloads
 		refuse_peer(ike, sa);
 		return;
 	}
-	if (!proof_good(ike, sa, payloads, PAYLOAD_IDR)) {
-		tunnel_failed(ike, tunnel, "pre-shared key mismatch: the peer's proof is not that of our key");
+	uint8_t method;
+	char why[160];
+	enum proof proven = proof_check(ike, sa, payloads, &method);
+	if (proven != PROOF_GOOD) {
+		tunnel_failed(ike, tunnel, "%s", why_not(proven, method, why));
 		refuse_peer(ike, sa);
 		return;
 	}
@@ -162,7 +211,7 @@ void ike_auth_response(struct ike *ike, struct ike_sa *sa, const struct payloads
 	struct child_sa *child = NULL;
 	uint32_t spi_in = sa->handshake->child_spi;
 	if (error) {
-		snprintf(choice.reason, sizeof choice.reason, "the peer refuses the child SA (%s)", notify_name(n.type));
+		refusal_format(tunnel, "the child SA", n.type, choice.reason);
 	} else if (child_accept(tunnel, payloads, GROUPS_IGNORED, &choice) == NOTIFY_NONE) {
 		struct key_inputs inputs = inputs_of(sa);
 		child = child_new(ike, sa, spi_in, choice.spi_out, &choice.suite, &inputs, true, true);
@@ -178,7 +227,7 @@ void ike_auth_response(struct ike *ike, struct ike_sa *sa, const struct payloads
 	}
 	establish(ike, sa, false);
 	if (child) {
-		established_child(ike, tunnel, child, &choice);
+		established_child(ike, tunnel, child, &choice, false);
 	} else {
 		child_spi_release(ike, spi_in);
 		tunnel_failed(ike, tunnel, "%s", choice.reason);
@@ -203,19 +252,22 @@ void ike_auth_request(struct ike *ike, struct ike_sa *sa, const struct payloads 
 	struct bytes identity = payloads_body(payloads, PAYLOAD_IDI), wanted = payloads_body(payloads, PAYLOAD_IDR);
 	char theirs[IDENTITY_TEXT_MAX];
 	if (!identity_matches(identity, config->remote_id)) {
-		tunnel_refused(ike, tunnel, "identity mismatch: the peer says it is %s; we expect %s",
+		tunnel_refused(ike, tunnel, STANDING_REACHABLE, "identity mismatch: the peer says it is %s; we expect %s",
 		               identity_format(identity, theirs), config->remote_id);
 		refuse_initiator(ike, sa, chain);
 		return;
 	}
 	if (wanted.length > 0 && !identity_matches(wanted, config->local_id)) {
-		tunnel_refused(ike, tunnel, "identity mismatch: the peer expects us to be %s; we are %s",
+		tunnel_refused(ike, tunnel, STANDING_REACHABLE, "identity mismatch: the peer expects us to be %s; we are %s",
 		               identity_format(wanted, theirs), config->local_id);
 		refuse_initiator(ike, sa, chain);
 		return;
 	}
-	if (!proof_good(ike, sa, payloads, PAYLOAD_IDI)) {
-		tunnel_refused(ike, tunnel, "pre-shared key mismatch: the peer's proof is not that of our key");
+	uint8_t method;
+	char why[160];
+	enum proof proven = proof_check(ike, sa, payloads, &method);
+	if (proven != PROOF_GOOD) {
+		tunnel_refused(ike, tunnel, STANDING_REACHABLE, "%s", why_not(proven, method, why));
 		refuse_initiator(ike, sa, chain);
 		return;
 	}
@@ -232,7 +284,7 @@ void ike_auth_request(struct ike *ike, struct ike_sa *sa, const struct payloads 
 		struct child_sa *child =
 		    child_new(ike, sa, child_spi_new(ike), choice.spi_out, &choice.suite, &inputs, false, false);
 		child_answer_write(chain, &choice, child->spi_in, GROUPS_IGNORED);
-		established_child(ike, tunnel, child, &choice);
+		established_child(ike, tunnel, child, &choice, notification_find(payloads, USE_TRANSPORT_MODE, &n));
 	}
 	handshake_free(sa);
 }

@@ -98,7 +98,7 @@ void request_resend(struct ike *ike, struct ike_sa *sa)
 	resend(ike, sa);
 }
 
-void respond(struct ike *ike, struct ike_sa *sa, uint8_t exchange, const struct chain *chain)
+void respond(struct ike *ike, struct ike_sa *sa, const struct ike_datagram *to, uint8_t exchange, const struct chain *chain)
 {
 	uint8_t message[IKE_MESSAGE_MAX];
 	size_t length = message_seal(ike, sa, exchange, true, sa->next_expected, chain, message);
@@ -110,6 +110,6 @@ void respond(struct ike *ike, struct ike_sa *sa, uint8_t exchange, const struct 
 	if (length > 0) {
 		sa->response = allocate(length);
 		memcpy(sa->response, message, length);
-		action_send(ike, sa, (struct bytes){message, length});
+		action_send_datagram(ike, to, (struct bytes){message, length});
 	}
 }

@@ -247,8 +247,12 @@ static void run_handshake(struct ike *ike, struct ike_sa *sa)
 		request_resend(ike, sa);
 		return;
 	}
-	tunnel_failed(ike, sa->tunnel, "no response from the peer to %s",
-	              sa->state == IKE_SA_INIT_SENT ? "IKE_SA_INIT" : "IKE_AUTH");
+	if (sa->handshake->refusal) {
+		tunnel_failed(ike, sa->tunnel, "%s", sa->handshake->refusal);
+	} else {
+		tunnel_failed(ike, sa->tunnel, "no response from the peer to %s",
+		              sa->state == IKE_SA_INIT_SENT ? "IKE_SA_INIT" : "IKE_AUTH");
+	}
 	ike_sa_remove(ike, sa);
 }
 

@@ -46,8 +46,10 @@ static uint8_t exchange_of(enum request_kind kind)
 	}
 }
 
-// An authentic new message: the peer lives, and is where it came from (§2.23: unless a NAT is before us, whose mapping is ours
-// to keep).
+// An authentic new message: the peer lives. Its ports are those that the message came from while it has not authenticated
+// itself (it may go to 4500 with IKE_AUTH), and afterwards when a NAT is before it that may have a new mapping (§2.23); not
+// when a NAT is before us, whose mapping is ours to keep, and not when there is none: then a changed port is only what somebody
+// on the way wrote.
 static void sign_of_life(struct ike *ike, struct ike_sa *sa, const struct ike_datagram *datagram)
 {
 	sa->last_in = ike->now;
@@ -56,7 +58,8 @@ static void sign_of_life(struct ike *ike, struct ike_sa *sa, const struct ike_da
 	if (sa->local_port == datagram->local_port && sa->remote_port == datagram->remote_port) {
 		return;
 	}
-	if (sa->nat.local && sa->state >= IKE_SA_ESTABLISHED) {
+	bool may_move = sa->nat.remote && !sa->nat.local;
+	if (sa->state >= IKE_SA_ESTABLISHED && !may_move) {
 		return;
 	}
 	sa->local_port = datagram->local_port;
@@ -74,8 +77,8 @@ static bool is_whole_delete(const struct payloads *payloads)
 	return payload && delete_read(payload->body, &d) && d.protocol == PROTOCOL_IKE;
 }
 
-static void answer_request(struct ike *ike, struct ike_sa *sa, const struct ike_header *header, enum notify error,
-                           struct payloads *payloads)
+static void answer_request(struct ike *ike, struct ike_sa *sa, const struct ike_datagram *datagram,
+                           const struct ike_header *header, enum notify error, struct payloads *payloads)
 {
 	uint8_t inner[IKE_MESSAGE_MAX], offender = 0;
 	struct writer w = writer_of(inner, sizeof inner);
@@ -109,7 +112,7 @@ static void answer_request(struct ike *ike, struct ike_sa *sa, const struct ike_
 			break;
 		}
 	}
-	respond(ike, sa, header->exchange, &chain);
+	respond(ike, sa, datagram, header->exchange, &chain);
 	if (error == INVALID_SYNTAX) {
 		// Fatal to the IKE SA at both ends (§2.21.3); one of IKE_AUTH was never there.
 		bool current = tunnel_current(sa->tunnel) == sa;
@@ -145,11 +148,12 @@ static void receive_request(struct ike *ike, struct ike_sa *sa, const struct ike
 		ike->counters[IKE_DROP_INTEGRITY]++;
 	} else if (again) {
 		ike->counters[IKE_RETRANSMIT_ANSWERED]++;
-		action_send(ike, sa, (struct bytes){sa->response, sa->response_length});
+		action_send_datagram(ike, datagram,
+		                     (struct bytes){sa->response, sa->response_length}); // where it came from (§2.11)
 	} else {
 		sign_of_life(ike, sa, datagram);
 		children_confirm(ike, sa);
-		answer_request(ike, sa, header, error, &payloads);
+		answer_request(ike, sa, datagram, header, error, &payloads);
 	}
 	wipe(plain, sizeof plain);
 }
@@ -199,6 +203,13 @@ static void receive_response(struct ike *ike, struct ike_sa *sa, const struct ik
 	enum notify error = message_open(sa, message, header, plain, &payloads);
 	if (error == AUTHENTICATION_FAILED) {
 		ike->counters[IKE_DROP_INTEGRITY]++;
+		if (sa->request.kind == REQUEST_IKE_AUTH) {
+			handshake_spoiled(ike, sa, "does not decrypt");
+		}
+	} else if (sa->request.kind == REQUEST_IKE_AUTH &&
+	           (error != NOTIFY_NONE || payloads_legal(&payloads, MESSAGE_IKE_AUTH_RESPONSE, &offender) != NOTIFY_NONE)) {
+		ike->counters[IKE_DROP_SYNTAX]++;
+		handshake_spoiled(ike, sa, "is malformed");
 	} else if (error != NOTIFY_NONE || !kind_of(header, &payloads, sa, &kind) ||
 	           payloads_legal(&payloads, kind, &offender) != NOTIFY_NONE) {
 		// As if it had not come: the request is repeated, and in the end the peer counts as dead.

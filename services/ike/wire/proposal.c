@@ -2,7 +2,6 @@
 // not offered, and taken when a peer insists on it.
 #include "services/ike/wire/proposal.h"
 
-#include <stdio.h>
 #include <string.h>
 
 static bool transform_read(struct reader *r, struct transform *out, bool *last)
@@ -18,17 +17,23 @@ static bool transform_read(struct reader *r, struct transform *out, bool *last)
 	read_u8(&body);
 	out->id = read_u16(&body);
 	out->key_bits = 0;
+	bool known = true, has_length = false;
 	while (!body.failed && reader_left(&body) > 0) {
 		uint16_t attribute = read_u16(&body);
 		uint16_t value = read_u16(&body);
 		if (attribute == (0x8000 | ATTRIBUTE_KEY_LENGTH)) {
+			known = known && !has_length; // twice: none of them is to be believed
+			has_length = true;
 			out->key_bits = value;
 			continue;
 		}
 		if (!(attribute & 0x8000)) {
 			read_bytes(&body, value);
 		}
-		out->id = 0xffff; // an attribute that we do not know: this transform is not ours (§3.3.6)
+		known = false;
+	}
+	if (!known) {
+		out->id = TRANSFORM_NOT_OURS; // §3.3.6: an attribute that we do not understand
 	}
 	*last = more == 0;
 	return !r->failed && !body.failed && (more == 0 || more == 3);
@@ -226,7 +231,7 @@ static size_t count_of(const struct proposal *proposal, uint8_t type)
 
 bool algorithms_have_group(const struct algorithms *algorithms, unsigned group)
 {
-	return memchr(algorithms->groups, (int)group, algorithms->group_count) != NULL;
+	return group <= UINT8_MAX && memchr(algorithms->groups, (int)group, algorithms->group_count) != NULL;
 }
 
 static bool choose_group(const struct proposal *p, const struct algorithms *ours, bool optional, unsigned ke_group,
@@ -320,89 +325,13 @@ const struct proposal *proposals_accept(const struct proposals *answer, uint8_t 
 			return NULL;
 		}
 	}
-	return proposals_choose(answer, protocol, ours, groups, GROUP_NONE, out);
+	const struct proposal *chosen = proposals_choose(answer, protocol, ours, groups, GROUP_NONE, out);
+	return chosen && !out->esn ? chosen : NULL; // ESN is never offered
 }
 
-// ---- for people ----
-static void append(char *out, size_t capacity, const char *text)
+uint8_t proposals_obstacle(const struct proposals *offered, uint8_t protocol, const struct algorithms *ours,
+                           enum proposal_groups groups)
 {
-	size_t length = strlen(out);
-	if (length < capacity) {
-		snprintf(out + length, capacity - length, "%s", text);
-	}
-}
-
-static const char *transform_name(const struct transform *t, char out[static 24])
-{
-	for (unsigned i = 0; t->type == TRANSFORM_ENCRYPTION && i <= ENCRYPTION_AES_GCM16_256; i++) {
-		const struct encryption_algorithm *encryption = encryption_algorithm(i);
-		if (encryption && encryption->transform == t->id && encryption->key_bits == t->key_bits) {
-			return encryption->name;
-		}
-	}
-	for (unsigned i = INTEGRITY_SHA1; i <= INTEGRITY_SHA2_512; i++) {
-		const struct hash_algorithm *hash = hash_algorithm(i);
-		if ((t->type == TRANSFORM_INTEGRITY && hash->integrity_transform == t->id) ||
-		    (t->type == TRANSFORM_PRF && hash->prf_transform == t->id)) {
-			return hash->name;
-		}
-	}
-	if (t->type == TRANSFORM_GROUP && group_name(t->id)) {
-		return group_name(t->id);
-	}
-	if (t->id == 0 && t->type != TRANSFORM_ENCRYPTION) {
-		return t->type == TRANSFORM_ESN ? "NO" : "NONE";
-	}
-	snprintf(out, 24, "%u", t->id);
-	return out;
-}
-
-static void proposals_format(const struct proposals *proposals, uint8_t protocol, char *out, size_t capacity)
-{
-	static const char *const labels[TRANSFORM_TYPES] = {NULL, "encryption ", " prf ", " integrity ", " group ", " esn "};
-	out[0] = '\0';
-	for (size_t i = 0; i < proposals->count; i++) {
-		const struct proposal *p = &proposals->items[i];
-		if (p->protocol != protocol) {
-			continue;
-		}
-		append(out, capacity, out[0] ? " or [" : "[");
-		for (uint8_t type = TRANSFORM_ENCRYPTION; type < TRANSFORM_ESN; type++) {
-			bool first = true;
-			for (size_t k = 0; k < p->count; k++) {
-				char number[24];
-				if (p->transforms[k].type == type) {
-					append(out, capacity, first ? labels[type] : ",");
-					append(out, capacity, transform_name(&p->transforms[k], number));
-					first = false;
-				}
-			}
-		}
-		append(out, capacity, "]");
-	}
-}
-
-void algorithms_format(const struct algorithms *ours, uint8_t protocol, enum proposal_groups groups, char *out, size_t capacity)
-{
-	uint8_t octets[2048];
-	struct writer w = writer_of(octets, sizeof octets);
-	proposals_write(&w, protocol, (struct bytes){0}, ours, groups);
-	struct proposals proposals;
-	out[0] = '\0';
-	if (proposals_read(writer_bytes(&w), &proposals)) {
-		proposals_format(&proposals, protocol, out, capacity);
-	}
-}
-
-void proposals_mismatch(const struct proposals *offered, uint8_t protocol, const struct algorithms *ours,
-                        enum proposal_groups groups, char out[static REASON_MAX])
-{
-	static const char *const nouns[TRANSFORM_TYPES] = {"proposal",
-	                                                   "encryption algorithm",
-	                                                   "pseudo-random function",
-	                                                   "integrity algorithm",
-	                                                   "Diffie-Hellman group",
-	                                                   "sequence number size"};
 	static const uint8_t order[TRANSFORM_TYPES] = {0, 1, 3, 2, 4, 5}; // how far judge came
 	uint8_t worst = TRANSFORM_ENCRYPTION;
 	for (size_t i = 0; i < ours->encryption_count; i++) {
@@ -413,8 +342,5 @@ void proposals_mismatch(const struct proposals *offered, uint8_t protocol, const
 			worst = order[failed] > order[worst] ? failed : worst;
 		}
 	}
-	char theirs[REASON_MAX / 2 - 48], accepted[REASON_MAX / 2 - 48];
-	proposals_format(offered, protocol, theirs, sizeof theirs);
-	algorithms_format(ours, protocol, groups, accepted, sizeof accepted);
-	snprintf(out, REASON_MAX, "no common %s: the peer offers %s; we accept %s", nouns[worst], theirs, accepted);
+	return worst;
 }

@@ -6,7 +6,11 @@
 #include "services/ike/wire/algorithm.h"
 #include "services/ike/wire/ikev2.h"
 
-enum { PROPOSALS_MAX = 16, TRANSFORMS_MAX = 64 };
+enum {
+	PROPOSALS_MAX = 16,
+	TRANSFORMS_MAX = 64,
+	TRANSFORM_NOT_OURS = 0xffff, // the id of a transform with an attribute that we do not understand
+};
 
 struct transform {
 	uint8_t type;
@@ -45,6 +49,11 @@ const struct proposal *proposals_accept(const struct proposals *answer, uint8_t 
                                         enum proposal_groups groups, struct suite *out);
 bool algorithms_have_group(const struct algorithms *algorithms, unsigned group);
 
+// Which transform type stands in the way: the last that any of the proposals comes to.
+uint8_t proposals_obstacle(const struct proposals *offered, uint8_t protocol, const struct algorithms *ours,
+                           enum proposal_groups groups);
+
+// ---- proposal_format.c ----
 // "no common encryption algorithm: the peer offers …; we accept …"
 void proposals_mismatch(const struct proposals *offered, uint8_t protocol, const struct algorithms *ours,
                         enum proposal_groups groups, char out[static REASON_MAX]);
