@@ -296,13 +296,31 @@ static json_t *item_from_text(const struct field_shape *shape, const char *path,
 static json_t *list_from_text(enum resource_kind kind, const char *path, const char *text, char separator,
                               struct problem *problem);
 
+// "destination=…,nextHopId=…": what a user may give of the messages at `path`.
+static void members_wanted(enum resource_kind kind, const char *path, char *out, size_t capacity)
+{
+	size_t count = 0, length = strlen(path);
+	const struct field_rule *rules = field_rules_of(kind, &count);
+	*out = '\0';
+	for (size_t i = 0; i < count; i++) {
+		const char *rest = rules[i].path + length;
+		size_t used = strlen(out);
+		if (strncmp(rules[i].path, path, length) == 0 && *rest == '.' && !strchr(rest + 1, '.') &&
+		    !(rules[i].flags & FIELD_OUTPUT)) {
+			snprintf(out + used, capacity - used, "%s%s=…", used ? "," : "", rest + 1);
+		}
+	}
+}
+
 static json_t *message_from_text(enum resource_kind kind, const char *path, const char *text, struct problem *problem)
 {
 	json_t *object = json_object();
 	while (*text && object) {
 		size_t length = strcspn(text, ","), equals = strcspn(text, "=");
 		if (equals >= length) {
-			problem_set(problem, 400, "wrong-type", path, text, "must be name=value,name=value");
+			char wanted[160];
+			members_wanted(kind, path, wanted, sizeof wanted);
+			problem_set(problem, 400, "wrong-type", path, text, "must be %s", wanted);
 			json_decref(object);
 			return NULL;
 		}

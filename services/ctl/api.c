@@ -2,6 +2,7 @@
 #include "services/ctl/api.h"
 
 #include <curl/curl.h>
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,6 +17,7 @@ struct api {
 	char *base;   // "http://127.0.0.1:8080"
 	char *socket; // of "unix:/path", or NULL
 	char token[TOKEN_MAX];
+	char *no_token; // why there is none: said only when the API wants one
 };
 
 static const char *setting(const char *name, const char *fallback)
@@ -27,11 +29,17 @@ static const char *setting(const char *name, const char *fallback)
 static void read_token(struct api *api)
 {
 	char *fallback = format_text("%s/admin.token", setting("TWINSPAN_RUN", "/run/twinspan"));
-	FILE *file = fopen(setting("TWINSPAN_TOKEN_FILE", fallback), "re");
+	const char *path = setting("TWINSPAN_TOKEN_FILE", fallback);
+	FILE *file = fopen(path, "re");
+	size_t length = file ? fread(api->token, 1, sizeof api->token - 1, file) : 0;
+	int error = file && !ferror(file) ? 0 : errno;
+	api->token[length] = '\0';
+	api->token[strcspn(api->token, "\r\n")] = '\0';
+	if (error != 0 || api->token[0] == '\0') {
+		api->no_token = format_text("the token file %s %s%s; TWINSPAN_TOKEN_FILE names another", path,
+		                            error ? "cannot be read: " : "is empty", error ? strerror(error) : "");
+	}
 	if (file) {
-		size_t length = fread(api->token, 1, sizeof api->token - 1, file);
-		api->token[length] = '\0';
-		api->token[strcspn(api->token, "\r\n")] = '\0';
 		fclose(file);
 	}
 	free(fallback);
@@ -63,6 +71,7 @@ void api_free(struct api **api)
 	wipe((*api)->token, sizeof(*api)->token);
 	free((*api)->base);
 	free((*api)->socket);
+	free((*api)->no_token);
 	free(*api);
 	*api = NULL;
 }
@@ -155,7 +164,10 @@ struct answer api_call(struct api *api, const char *method, const char *path, js
 		answer.text = received.text ? received.text : duplicate_text("");
 		received.text = NULL;
 		answer.json = json_loads(answer.text, JSON_DECODE_ANY, NULL);
-		if (answer.status >= 400) {
+		if (answer.status == 401 && api->no_token) {
+			fprintf(stderr, "twinspan: %s\n", api->no_token);
+			answer.exit_code = EXIT_REFUSED;
+		} else if (answer.status >= 400) {
 			print_problem(&answer);
 			answer.exit_code = EXIT_REFUSED;
 		}

@@ -8,6 +8,7 @@
 #include "common/base/alloc.h"
 #include "common/base/secret.h"
 #include "proto/message_json.h"
+#include "services/ctl/nearest.h"
 
 enum { WAIT_DEFAULT_SECONDS = 60, FLAG_TEXT = 96, SECRET_FILE_MAX = 4096 };
 
@@ -20,6 +21,10 @@ bool arguments_read(int count, char **values, struct arguments *out)
 {
 	*out = (struct arguments){.word_count = 0};
 	for (int i = 1; i < count; i++) {
+		if (strcmp(values[i], "-h") == 0) {
+			out->help = true;
+			continue;
+		}
 		if (strncmp(values[i], "--", 2) != 0) {
 			if (out->word_count == WORDS_MAX) {
 				fprintf(stderr, "twinspan: too many words\n");
@@ -31,6 +36,10 @@ bool arguments_read(int count, char **values, struct arguments *out)
 		const char *name = values[i] + 2;
 		if (strcmp(name, "help") == 0) {
 			out->help = true;
+			continue;
+		}
+		if (strcmp(name, "version") == 0) {
+			out->version = true;
 			continue;
 		}
 		if (strcmp(name, "wait") == 0) {
@@ -118,32 +127,52 @@ static bool set_from_file(json_t *body, const struct field_rule *rule, const cha
 	return set;
 }
 
-// Sets a field; a list's flag may be given more than once, and then adds to it.
-static bool set_or_add(json_t *body, const struct field_rule *rule, const char *text, struct problem *problem)
+// The object that the last name of a path stands in, made where it is not there; `path` is moved to that name.
+static json_t *parent_of(json_t *body, const char **path)
+{
+	for (const char *dot; (dot = strchr(*path, '.')) != NULL; *path = dot + 1) {
+		char *name = format_text("%.*s", (int)(dot - *path), *path);
+		if (!json_object_get(body, name)) {
+			json_object_set_new(body, name, json_object());
+		}
+		body = json_object_get(body, name);
+		free(name);
+	}
+	return body;
+}
+
+// Sets a field; a list's flag may be given more than once, and then adds to it. `now`: what a list begins with, or NULL.
+static bool set_or_add(json_t *body, const struct field_rule *rule, const char *text, const json_t *now, struct problem *problem)
 {
 	json_t *own = json_object();
 	bool set = json_set_from_text(own, rule->kind, rule->path, text, problem);
-	json_t *into = body, *from = own;
-	const char *path = rule->path;
-	for (const char *dot; set && (dot = strchr(path, '.')) != NULL; path = dot + 1) {
-		char *name = format_text("%.*s", (int)(dot - path), path);
-		if (!json_object_get(into, name)) {
-			json_object_set_new(into, name, json_object());
-		}
-		into = json_object_get(into, name);
-		from = json_object_get(from, name);
-		free(name);
-	}
 	if (set) {
-		json_t *value = json_object_get(from, path), *before = json_object_get(into, path);
+		const char *name = rule->path, *same = rule->path;
+		json_t *into = parent_of(body, &name), *from = parent_of(own, &same);
+		json_t *value = json_object_get(from, name), *before = json_object_get(into, name);
+		if (!before && json_is_array(now)) {
+			before = json_deep_copy(now);
+			json_object_set_new(into, name, before);
+		}
 		if (json_is_array(value) && json_is_array(before)) {
 			json_array_extend(before, value);
 		} else {
-			json_object_set(into, path, value);
+			json_object_set(into, name, value);
 		}
 	}
 	json_decref(own);
 	return set;
+}
+
+// What a resource has at a path, or NULL.
+static const json_t *value_at(const json_t *resource, const char *path)
+{
+	for (const char *dot; resource && (dot = strchr(path, '.')) != NULL; path = dot + 1) {
+		char *name = format_text("%.*s", (int)(dot - path), path);
+		resource = json_object_get(resource, name);
+		free(name);
+	}
+	return json_object_get(resource, path);
 }
 
 // "--static-route" for one of the messages of "--static-routes".
@@ -156,9 +185,10 @@ static bool names_one_of(const struct field_rule *rule, const char *name, const 
 }
 
 // One flag: the field's own name, or for a secret also its name with "-file".
-static bool set_flag(json_t *body, enum resource_kind kind, const struct flag *flag)
+static bool set_flag(json_t *body, enum resource_kind kind, const struct flag *flag, const json_t *now)
 {
 	size_t count = 0;
+	struct nearest nearest = {.given = flag->name};
 	const struct field_rule *rules = field_rules_of(kind, &count);
 	for (size_t i = 0; i < count; i++) {
 		char name[FLAG_TEXT], file_name[FLAG_TEXT + 8];
@@ -166,9 +196,11 @@ static bool set_flag(json_t *body, enum resource_kind kind, const struct flag *f
 			continue;
 		}
 		snprintf(file_name, sizeof file_name, "%s-file", name);
-		if (strcmp(flag->name, name) == 0 || names_one_of(&rules[i], name, flag->name)) {
+		nearest_offer(&nearest, name);
+		bool one_of = names_one_of(&rules[i], name, flag->name);
+		if (strcmp(flag->name, name) == 0 || one_of) {
 			struct problem problem = {.status = 0};
-			if (!set_or_add(body, &rules[i], flag->value, &problem)) {
+			if (!set_or_add(body, &rules[i], flag->value, one_of ? value_at(now, rules[i].path) : NULL, &problem)) {
 				fprintf(stderr, "twinspan: --%s %s: %s\n", name,
 				        rules[i].flags & FIELD_SECRET ? "" : flag->value, problem.rule);
 				return false;
@@ -179,16 +211,49 @@ static bool set_flag(json_t *body, enum resource_kind kind, const struct flag *f
 			return set_from_file(body, &rules[i], flag->value);
 		}
 	}
-	fprintf(stderr, "twinspan: %s has no flag --%s; `twinspan %s help` lists them\n", kind_rules[kind].singular, flag->name,
-	        kind_rules[kind].singular);
+	fprintf(stderr, "twinspan: %s has no flag --%s%s; `twinspan %s help` lists them\n", kind_rules[kind].singular, flag->name,
+	        nearest_hint(&nearest), kind_rules[kind].singular);
 	return false;
 }
 
-json_t *arguments_body(const struct arguments *arguments, enum resource_kind kind)
+bool arguments_reset(json_t *body, enum resource_kind kind, const char *paths)
+{
+	size_t count = 0;
+	const struct field_rule *rules = field_rules_of(kind, &count);
+	for (const char *at = paths; *at; at += strcspn(at, ",") + (strchr(at, ',') != NULL)) {
+		char *wanted = format_text("%.*s", (int)strcspn(at, ","), at);
+		struct nearest nearest = {.given = wanted};
+		bool found = false;
+		for (size_t i = 0; i < count && !found; i++) {
+			char name[FLAG_TEXT];
+			if (!field_has_flag(&rules[i]) || !flag_name(rules[i].path, name, sizeof name)) {
+				continue;
+			}
+			nearest_offer(&nearest, name);
+			if (strcmp(wanted, name) == 0 || strcmp(wanted, rules[i].path) == 0) {
+				const char *last = rules[i].path;
+				json_t *parent = parent_of(body, &last);
+				json_object_set_new(parent, last, json_null());
+				found = true;
+			}
+		}
+		if (!found) {
+			fprintf(stderr, "twinspan: --reset %s: %s has no such field%s\n", wanted, kind_rules[kind].singular,
+			        nearest_hint(&nearest));
+		}
+		free(wanted);
+		if (!found) {
+			return false;
+		}
+	}
+	return true;
+}
+
+json_t *arguments_body(const struct arguments *arguments, enum resource_kind kind, const json_t *now)
 {
 	json_t *body = json_object();
 	for (size_t i = 0; i < arguments->flag_count; i++) {
-		if (!set_flag(body, kind, &arguments->flags[i])) {
+		if (!set_flag(body, kind, &arguments->flags[i], now)) {
 			json_decref(body);
 			return NULL;
 		}

@@ -25,7 +25,7 @@ void help_print(void)
 	    "  twinspan vpn-tunnel events <tunnel>                                 what happened to it\n"
 	    "  twinspan keys create --directory D <identity>…                      bus keys for an operator's services\n"
 	    "  twinspan version\n\n"
-	    "Everywhere: --output table|json, --wait [seconds] (until the tunnels are UP).\n\nKinds:\n");
+	    "Everywhere: --output table|json, --help. Of tunnels and connections: --wait [seconds], until the tunnels are UP.\n\nKinds:\n");
 	for (size_t i = 0; i < RESOURCE_KINDS; i++) {
 		printf("  %-22s %s\n", kind_rules[i].singular, kind_rules[i].help);
 	}
@@ -38,9 +38,12 @@ static void print_values(const struct field_rule *rule, const struct field_shape
 	if (rule->values) {
 		printf(" One of %s.", rule->values);
 	} else if (shape->type == TYPE_ENUM) {
-		printf(" One of ");
+		const char *separator = " One of ";
 		for (size_t i = 0; i < shape->value_count; i++) {
-			printf("%s%s", i ? "," : "", shape->values[i]);
+			if (!rule->unavailable || !in_list(rule->unavailable, shape->values[i])) {
+				printf("%s%s", separator, shape->values[i]);
+				separator = ",";
+			}
 		}
 		printf(".");
 	} else if (shape->type == TYPE_NUMBER && rule->maximum) {
@@ -49,7 +52,7 @@ static void print_values(const struct field_rule *rule, const struct field_shape
 	if (rule->fallback) {
 		printf(" Default %s.", *rule->fallback ? rule->fallback : "none");
 	}
-	if (rule->weak) {
+	if (rule->weak && !(rule->unavailable && in_list(rule->unavailable, rule->weak))) {
 		printf(" Weak: %s.", rule->weak);
 	}
 }
@@ -61,7 +64,13 @@ void help_print_kind(enum resource_kind kind)
 	       "  twinspan %1$s update <id or name> [--flag value]…\n",
 	       kind_rules[kind].singular);
 	verbs_print(kind);
-	printf("\nFlags (a list's may be repeated; of `list` they are filters):\n");
+	help_print_flags(kind);
+}
+
+void help_print_flags(enum resource_kind kind)
+{
+	printf("\nFlags (a list's may be repeated; of `list` every field is a filter; of `update`, --reset FIELD,… sets back to the "
+	       "default):\n");
 	size_t count = 0;
 	const struct field_rule *rules = field_rules_of(kind, &count);
 	for (size_t i = 0; i < count; i++) {

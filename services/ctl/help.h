@@ -6,5 +6,7 @@
 
 void help_print(void);
 void help_print_kind(enum resource_kind kind);
+// The flags of the kind, with what each may be.
+void help_print_flags(enum resource_kind kind);
 
 #endif

@@ -5,6 +5,7 @@
 
 #include "common/bus/keys.h"
 #include "services/ctl/help.h"
+#include "services/ctl/nearest.h"
 #include "services/ctl/verbs.h"
 
 #define TWINSPAN_VERSION "0.1.0"
@@ -34,11 +35,11 @@ int main(int argc, char **argv)
 		return EXIT_USAGE;
 	}
 	const char *kind_name = arguments.word_count > 0 ? arguments.words[0] : "help";
-	if (strcmp(kind_name, "help") == 0) {
+	if (strcmp(kind_name, "help") == 0 && !arguments.version) {
 		help_print();
 		return EXIT_OK;
 	}
-	if (strcmp(kind_name, "version") == 0) {
+	if (strcmp(kind_name, "version") == 0 || arguments.version) {
 		printf("twinspan %s\n", TWINSPAN_VERSION);
 		return EXIT_OK;
 	}
@@ -47,7 +48,11 @@ int main(int argc, char **argv)
 	}
 	enum resource_kind kind = kind_by_singular(kind_name);
 	if (kind == RESOURCE_KINDS) {
-		fprintf(stderr, "twinspan: no kind %s; `twinspan help` lists them\n", kind_name);
+		struct nearest nearest = {.given = kind_name};
+		for (size_t i = 0; i < RESOURCE_KINDS; i++) {
+			nearest_offer(&nearest, kind_rules[i].singular);
+		}
+		fprintf(stderr, "twinspan: no kind %s%s; `twinspan help` lists them\n", kind_name, nearest_hint(&nearest));
 		return EXIT_USAGE;
 	}
 	struct api *api = api_new();

@@ -34,12 +34,14 @@ void print_json(const json_t *json)
 	printf("\n");
 }
 
-// Texts come from tenants: what would move a terminal's cursor is not printed.
+// Texts come from tenants: what would move a terminal's cursor is not printed. The C1 controls are two octets of UTF-8, C2 80 to C2 9F.
 static void remove_controls(char *text)
 {
-	for (char *at = text; *at; at++) {
-		if (iscntrl((unsigned char)*at)) {
+	for (unsigned char *at = (unsigned char *)text; *at; at++) {
+		bool c1 = at[0] == 0xc2 && at[1] >= 0x80 && at[1] <= 0x9f;
+		if (iscntrl(*at) || c1) {
 			*at = '?';
+			at[1] = c1 ? '?' : at[1];
 		}
 	}
 }

@@ -10,6 +10,7 @@
 #include "common/base/alloc.h"
 #include "services/ctl/help.h"
 #include "services/ctl/names.h"
+#include "services/ctl/nearest.h"
 #include "services/ctl/print.h"
 
 struct call {
@@ -38,14 +39,18 @@ static void print_items(const struct call *call, enum resource_kind kind, const 
 	}
 }
 
-// A request with what the flags say as its body.
+// A request with what the flags say as its body. `now`: the resource that is updated, or NULL.
 static struct answer send_flags(struct call *call, const char *method, const char *path, enum resource_kind kind,
-                                json_int_t revision)
+                                const json_t *now)
 {
 	struct answer answer = {.exit_code = EXIT_USAGE};
-	json_t *body = arguments_body(call->arguments, kind);
-	if (body && names_resolve(call->api, kind, body)) {
-		answer = api_call(call->api, method, path, body, revision);
+	const char *reset = now ? arguments_take(call->arguments, "reset") : NULL;
+	json_t *body = arguments_body(call->arguments, kind, now);
+	if (body && (!reset || arguments_reset(body, kind, reset))) {
+		answer.exit_code = names_resolve(call->api, kind, body);
+	}
+	if (answer.exit_code == EXIT_OK) {
+		answer = api_call(call->api, method, path, body, json_integer_value(json_object_get(now, "revision")));
 	}
 	json_decref(body);
 	return answer;
@@ -53,7 +58,7 @@ static struct answer send_flags(struct call *call, const char *method, const cha
 
 static int create(struct call *call)
 {
-	struct answer answer = send_flags(call, "POST", call->path, call->kind, 0);
+	struct answer answer = send_flags(call, "POST", call->path, call->kind, NULL);
 	if (answer.exit_code == EXIT_OK) {
 		print_one(call, answer.json);
 	}
@@ -61,39 +66,60 @@ static int create(struct call *call)
 	return answer.exit_code;
 }
 
-// Flags of a list are its filters: only rows whose field is this.
-static char *with_filters(struct call *call, json_t *filters)
+// The field that a filter of a list names: any that is not a list or a message, outputs too.
+static const struct field_rule *filter_rule(enum resource_kind kind, const char *flag)
+{
+	size_t count = 0;
+	struct nearest nearest = {.given = flag};
+	const struct field_rule *rules = field_rules_of(kind, &count);
+	for (size_t i = 0; i < count; i++) {
+		char name[NEAREST_TEXT];
+		struct field_shape shape = field_shape_of(kind, rules[i].path);
+		if (shape.list || shape.type == TYPE_MESSAGE || (rules[i].flags & FIELD_SECRET) ||
+		    !flag_name(rules[i].path, name, sizeof name)) {
+			continue;
+		}
+		if (strcmp(name, flag) == 0) {
+			return &rules[i];
+		}
+		nearest_offer(&nearest, name);
+	}
+	fprintf(stderr, "twinspan: a list of %s has no filter --%s%s\n", kind_rules[kind].plural, flag, nearest_hint(&nearest));
+	return NULL;
+}
+
+// The path of a list with the flags as its filters: only rows whose field is this. NULL with a message, and `result`.
+static char *with_filters(struct call *call, int *result)
 {
 	char *path = duplicate_text(call->path);
-	const char *name, *separator = "?";
-	json_t *value;
-	json_object_foreach(filters, name, value)
-	{
-		char *escaped = api_escape(call->api, json_string_value(value));
-		char *longer = escaped ? format_text("%s%s%s=%s", path, separator, name, escaped) : NULL;
+	for (size_t i = 0; i < call->arguments->flag_count; i++) {
+		const struct flag *flag = &call->arguments->flags[i];
+		const struct field_rule *rule = filter_rule(call->kind, flag->name);
+		*result = EXIT_USAGE;
+		char *value = !rule                         ? NULL
+		              : rule->format == FORMAT_ID ? name_to_id(call->api, rule->reference, flag->value, result)
+		                                          : duplicate_text(flag->value);
+		char *escaped = api_escape(call->api, value);
+		char *longer = escaped ? format_text("%s%s%s=%s", path, i ? "&" : "?", rule->path, escaped) : NULL;
 		free(escaped);
-		if (!longer) {
-			fprintf(stderr, "twinspan: a list is filtered by fields that are text, which %s is not\n", name);
-			free(path);
-			return NULL;
-		}
+		free(value);
 		free(path);
 		path = longer;
-		separator = "&";
+		if (!path) {
+			return NULL;
+		}
 	}
 	return path;
 }
 
 static int list(struct call *call)
 {
-	json_t *filters = arguments_body(call->arguments, call->kind);
-	char *path = filters && names_resolve(call->api, call->kind, filters) ? with_filters(call, filters) : NULL;
 	struct answer answer = {.exit_code = EXIT_USAGE};
+	char *path = with_filters(call, &answer.exit_code);
 	if (path) {
 		answer = api_call(call->api, "GET", path, NULL, 0);
 	}
 	free(path);
-	json_decref(filters);
 	if (answer.exit_code == EXIT_OK) {
 		print_items(call, call->kind, answer.json);
 	}
@@ -135,14 +161,32 @@ static int wait_until_up(struct call *call, const json_t *tunnels, int seconds)
 	}
 }
 
+// What --wait waits for: the tunnel itself, or all of a connection.
+static int wait_if_asked(struct call *call)
+{
+	if (!call->arguments->wait_seconds) {
+		return EXIT_OK;
+	}
+	if (call->kind == RESOURCE_VPN_TUNNEL) {
+		json_t *one = json_pack("[{s:s}]", "id", call->id);
+		int result = wait_until_up(call, one, call->arguments->wait_seconds);
+		json_decref(one);
+		return result;
+	}
+	char *path = format_text("/v1/vpn-tunnels?vpnConnectionId=%s", call->id);
+	struct answer answer = api_call(call->api, "GET", path, NULL, 0);
+	int result = answer.exit_code;
+	if (result == EXIT_OK) {
+		result = wait_until_up(call, json_object_get(answer.json, "items"), call->arguments->wait_seconds);
+	}
+	answer_free(&answer);
+	free(path);
+	return result;
+}
+
 static int show(struct call *call)
 {
-	int waited = EXIT_OK;
-	if (call->arguments->wait_seconds && call->kind == RESOURCE_VPN_TUNNEL) {
-		json_t *one = json_pack("[{s:s}]", "id", call->id);
-		waited = wait_until_up(call, one, call->arguments->wait_seconds);
-		json_decref(one);
-	}
+	int waited = wait_if_asked(call);
 	struct answer answer = api_call(call->api, "GET", call->path, NULL, 0);
 	if (answer.exit_code == EXIT_OK) {
 		print_one(call, answer.json);
@@ -154,17 +198,17 @@ static int show(struct call *call)
 static int update(struct call *call)
 {
 	struct answer before = api_call(call->api, "GET", call->path, NULL, 0);
-	json_int_t revision = json_integer_value(json_object_get(before.json, "revision"));
-	answer_free(&before);
 	if (before.exit_code != EXIT_OK) {
+		answer_free(&before);
 		return before.exit_code;
 	}
-	struct answer answer = send_flags(call, "PATCH", call->path, call->kind, revision);
+	struct answer answer = send_flags(call, "PATCH", call->path, call->kind, before.json);
+	answer_free(&before);
 	if (answer.exit_code == EXIT_OK) {
 		print_one(call, answer.json);
 	}
 	answer_free(&answer);
-	return answer.exit_code;
+	return answer.exit_code ? answer.exit_code : wait_if_asked(call);
 }
 
 static int delete_one(struct call *call)
@@ -205,7 +249,7 @@ static void print_generated_keys(const json_t *tunnels)
 static int add_tunnels(struct call *call)
 {
 	char *path = format_text("%s/tunnels", call->path);
-	struct answer answer = send_flags(call, "POST", path, RESOURCE_VPN_TUNNEL, 0);
+	struct answer answer = send_flags(call, "POST", path, RESOURCE_VPN_TUNNEL, NULL);
 	int result = answer.exit_code;
 	if (result == EXIT_OK) {
 		print_items(call, RESOURCE_VPN_TUNNEL, answer.json);
@@ -246,7 +290,8 @@ static int rekey(struct call *call)
 
 static int restart(struct call *call)
 {
-	return act(call, "restart", json_object());
+	int result = act(call, "restart", json_object());
+	return result ? result : wait_if_asked(call);
 }
 
 static int events(struct call *call)
@@ -291,18 +336,20 @@ static const struct verb {
 	int (*run)(struct call *call);
 	bool about_one;
 	enum resource_kind kind; // RESOURCE_KINDS: every kind
-	const char *flags;       // those it takes itself, separated by commas; NULL: the fields of the kind
+	const char *flags;       // those it takes itself, separated by commas; NULL: the fields of `fields`
+	enum resource_kind fields; // RESOURCE_KINDS: the kind's own
+	bool waits;              // --wait: where the kind has tunnels to wait for
 } verbs[] = {
-    {"create", create, false, RESOURCE_KINDS, NULL},
-    {"list", list, false, RESOURCE_KINDS, NULL},
-    {"show", show, true, RESOURCE_KINDS, ""},
-    {"update", update, true, RESOURCE_KINDS, NULL},
-    {"delete", delete_one, true, RESOURCE_KINDS, ""},
-    {"add-tunnels", add_tunnels, true, RESOURCE_VPN_CONNECTION, NULL},
-    {"rekey", rekey, true, RESOURCE_VPN_TUNNEL, "sa"},
-    {"restart", restart, true, RESOURCE_VPN_TUNNEL, ""},
-    {"events", events, true, RESOURCE_VPN_TUNNEL, ""},
-    {"configuration", configuration, true, RESOURCE_VPN_TUNNEL, "vendor,pre-shared-key-file,directory"},
+    {"create", create, false, RESOURCE_KINDS, NULL, RESOURCE_KINDS, false},
+    {"list", list, false, RESOURCE_KINDS, NULL, RESOURCE_KINDS, false},
+    {"show", show, true, RESOURCE_KINDS, "", RESOURCE_KINDS, true},
+    {"update", update, true, RESOURCE_KINDS, NULL, RESOURCE_KINDS, true},
+    {"delete", delete_one, true, RESOURCE_KINDS, "", RESOURCE_KINDS, false},
+    {"add-tunnels", add_tunnels, true, RESOURCE_VPN_CONNECTION, NULL, RESOURCE_VPN_TUNNEL, true},
+    {"rekey", rekey, true, RESOURCE_VPN_TUNNEL, "sa", RESOURCE_KINDS, false},
+    {"restart", restart, true, RESOURCE_VPN_TUNNEL, "", RESOURCE_KINDS, true},
+    {"events", events, true, RESOURCE_VPN_TUNNEL, "", RESOURCE_KINDS, false},
+    {"configuration", configuration, true, RESOURCE_VPN_TUNNEL, "vendor,pre-shared-key-file,directory", RESOURCE_KINDS, false},
 };
 
 void verbs_print(enum resource_kind kind)
@@ -331,42 +378,86 @@ static bool flags_fit(const struct verb *verb, const struct arguments *arguments
 	return true;
 }
 
+static bool has_tunnels(enum resource_kind kind)
+{
+	return kind == RESOURCE_VPN_TUNNEL || kind == RESOURCE_VPN_CONNECTION;
+}
+
+// The verb of that name, or NULL with a message.
+static const struct verb *verb_find(enum resource_kind kind, const char *name)
+{
+	struct nearest nearest = {.given = name};
+	for (size_t i = 0; i < sizeof verbs / sizeof *verbs; i++) {
+		if (verbs[i].kind != RESOURCE_KINDS && verbs[i].kind != kind) {
+			continue;
+		}
+		if (strcmp(verbs[i].name, name) == 0) {
+			return &verbs[i];
+		}
+		nearest_offer(&nearest, verbs[i].name);
+	}
+	fprintf(stderr, "twinspan: %1$s has no verb %2$s%3$s; `twinspan %1$s help` lists them\n", kind_rules[kind].singular, name,
+	        nearest_hint(&nearest));
+	return NULL;
+}
+
+static bool wait_fits(const struct verb *verb, enum resource_kind kind, const struct arguments *arguments)
+{
+	if (arguments->wait_seconds && !(verb->waits && has_tunnels(kind))) {
+		fprintf(stderr, "twinspan: %s %s has nothing to --wait for: that is for tunnels to come UP\n",
+		        kind_rules[kind].singular, verb->name);
+		return false;
+	}
+	return true;
+}
+
+static void print_usage(FILE *out, enum resource_kind kind, const struct verb *verb)
+{
+	fprintf(out, "usage: twinspan %s %s%s", kind_rules[kind].singular, verb->name, verb->about_one ? " <id or name>" : "");
+	for (const char *flag = verb->flags; flag && *flag; flag += strcspn(flag, ",") + (strchr(flag, ',') != NULL)) {
+		fprintf(out, " [--%.*s …]", (int)strcspn(flag, ","), flag);
+	}
+	fprintf(out, "%s%s\n", verb->flags ? "" : " [--flag value]…", verb->waits && has_tunnels(kind) ? " [--wait [seconds]]" : "");
+}
+
 int verb_run(struct api *api, enum resource_kind kind, struct arguments *arguments)
 {
 	const char *name = arguments->word_count > 1 ? arguments->words[1] : "help";
-	const struct verb *verb = NULL;
-	for (size_t i = 0; i < sizeof verbs / sizeof *verbs && !verb; i++) {
-		if (strcmp(verbs[i].name, name) == 0 && (verbs[i].kind == RESOURCE_KINDS || verbs[i].kind == kind)) {
-			verb = &verbs[i];
-		}
-	}
-	if (arguments->help || strcmp(name, "help") == 0) {
+	if (strcmp(name, "help") == 0) {
 		help_print_kind(kind);
 		return EXIT_OK;
 	}
+	const struct verb *verb = verb_find(kind, name);
 	if (!verb) {
-		fprintf(stderr, "twinspan: %s has no verb %s\n", kind_rules[kind].singular, name);
 		return EXIT_USAGE;
+	}
+	if (arguments->help) {
+		print_usage(stdout, kind, verb);
+		if (!verb->flags) {
+			help_print_flags(verb->fields == RESOURCE_KINDS ? kind : verb->fields);
+		}
+		return EXIT_OK;
 	}
 	if (arguments->word_count != (verb->about_one ? 3u : 2u)) {
-		fprintf(stderr, "twinspan: usage: twinspan %s %s%s [--flag value]…\n", kind_rules[kind].singular, name,
-		        verb->about_one ? " <id or name>" : "");
+		fprintf(stderr, "twinspan: ");
+		print_usage(stderr, kind, verb);
 		return EXIT_USAGE;
 	}
-	if (!flags_fit(verb, arguments)) {
+	if (!flags_fit(verb, arguments) || !wait_fits(verb, kind, arguments)) {
 		return EXIT_USAGE;
 	}
 	struct call call = {.api = api, .kind = kind, .arguments = arguments};
+	int result = EXIT_OK;
 	if (verb->about_one) {
-		call.id = name_to_id(api, kind, arguments->words[2]);
+		call.id = name_to_id(api, kind, arguments->words[2], &result);
 		if (!call.id) {
-			return EXIT_REFUSED;
+			return result;
 		}
 		call.path = format_text("/v1/%s/%s", kind_rules[kind].plural, call.id);
 	} else {
 		call.path = format_text("/v1/%s", kind_rules[kind].plural);
 	}
-	int result = verb->run(&call);
+	result = verb->run(&call);
 	free(call.id);
 	free(call.path);
 	return result;

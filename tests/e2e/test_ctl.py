@@ -99,12 +99,14 @@ def tutorial(lab):
 
 
 def test_help_needs_nothing(lab):
-    for words in ((), ("help",), ("vpn-tunnel", "help"), ("vpn-tunnel", "create", "--help"), ("version",)):
+    for words in ((), ("help",), ("-h",), ("vpn-tunnel", "help"), ("vpn-tunnel", "create", "--help"), ("version",), ("--version",)):
         done = lab.twinspan(*words, TWINSPAN_API="http://127.0.0.1:1")
         assert done.returncode == 0 and done.stdout and not done.stderr, words
     text = lab.ok("vpn-tunnel", "help")
     assert "--ike-dh-groups" in text and "900–86400" in text and "Weak: 2,5." in text and "vpn-tunnel rekey" in text
-    assert "--running-status" not in text
+    assert "One of V2." in text and "V1" not in text  # what nothing speaks yet is not offered
+    text = lab.ok("vpn-connection", "add-tunnels", "--help")
+    assert "--ike-dh-groups" in text and "--wait" in text
 
 
 def test_what_people_read(lab, tutorial):
@@ -131,9 +133,19 @@ def test_names_and_revisions(lab, tutorial):
     assert shown["propagations"] == [{"borderGatewayId": before["id"], "ranges": ["192.168.0.0/16"]}]
     assert shown["staticRoutes"][0]["nextHopId"] == before["id"]
     twin = lab.json("vpc", "create", "--name", "prod", "--cidr-blocks", "10.9.0.0/16")
-    assert "more than one vpc named prod" in lab.refused(1, "vpc", "show", "prod")
+    refused = lab.refused(1, "vpc", "show", "prod")
+    assert "more than one vpc named prod" in refused and twin["id"] in refused
     assert f"deleted {twin['id']}" in lab.ok("vpc", "delete", twin["id"])
     assert "no vpc named absent" in lab.refused(1, "vpc", "show", "absent")
+    assert "no answer" in lab.refused(4, "vpc", "show", "absent", TWINSPAN_API="http://127.0.0.1:1")
+    # One more static route beside the one that is there; a field back to its default.
+    shown = lab.json("vpc-route-table", "update", table, "--static-route", "destination=172.20.0.0/16,nextHopId=edge")
+    assert [each["destination"] for each in shown["staticRoutes"]] == ["172.16.0.0/12", "172.20.0.0/16"]
+    shown = lab.json("vpc-route-table", "update", table, "--static-routes", "destination=172.16.0.0/12,nextHopId=edge")
+    assert [each["destination"] for each in shown["staticRoutes"]] == ["172.16.0.0/12"]
+    tunnel = tutorial[0][0]["id"]
+    assert lab.json("vpn-tunnel", "update", tunnel, "--ike-lifetime-seconds", "1000")["ike"]["lifetimeSeconds"] == 1000
+    assert lab.json("vpn-tunnel", "update", tunnel, "--reset", "ike-lifetime-seconds")["ike"]["lifetimeSeconds"] == 28800
 
 
 def test_route_tables(lab, tutorial):
@@ -206,12 +218,18 @@ def test_refusals(lab, tutorial):
     assert "must be DOWN" in lab.refused(1, "vpn-tunnel", "delete", a["id"])
     for words in (("vpc", "fly"), ("house", "list"), ("vpc", "show"), ("vpc", "list", "prod"), ("vpc", "create", "--colour", "red"),
                   ("vpc", "show", "prod", "--name", "x"), ("vpc", "create", "--name"), ("vpc", "list", "--output", "xml"),
-                  ("border-gateway", "list", "--asn", "65000")):
+                  ("vpc", "list", "--wait", "3"), ("vpc", "list", "--cidr-blocks", "10.0.0.0/8")):
         lab.refused(2, *words)
     lab.refused(4, "vpc", "list", TWINSPAN_API="http://127.0.0.1:1")
     wrong = lab.directory / "wrong.token"
     wrong.write_text("not-a-token-of-anybody\n")
     assert "Unauthorized" in lab.refused(1, "vpc", "list", token=wrong)
+    absent = lab.refused(1, "vpc", "list", token=lab.directory / "absent.token")
+    assert "absent.token cannot be read: No such file" in absent and "TWINSPAN_TOKEN_FILE" in absent
+    assert "did you mean vpn-tunnel?" in lab.refused(2, "vpn-tunel", "list")
+    assert "did you mean list?" in lab.refused(2, "vpc", "lsit")
+    assert "did you mean cidr-blocks?" in lab.refused(2, "vpc", "create", "--cidr-block", "10.0.0.0/8")
+    assert "destination=…,nextHopType=…,nextHopId=…" in lab.refused(2, "vpc-route-table", "create", "--static-routes", "1.2.3.0/24")
     for odd in ("../nodes", "vpc-../../xxxx", "vpc-aaaa?a=b1", "a/b"):
         assert "named" in lab.refused(1, "vpc", "show", odd)
         lab.refused(1, "node", "show", odd)

@@ -10,6 +10,7 @@
 #include <cmocka.h>
 
 #include "services/ctl/arguments.h"
+#include "services/ctl/nearest.h"
 
 // The body that "twinspan <words>" makes, as compact JSON with sorted keys; NULL when it is refused.
 static char *body_of(const char *kind, const char *const *words)
@@ -22,7 +23,7 @@ static char *body_of(const char *kind, const char *const *words)
 	struct arguments arguments;
 	char *text = NULL;
 	if (arguments_read(count, copies, &arguments)) {
-		json_t *body = arguments_body(&arguments, kind_by_singular(kind));
+		json_t *body = arguments_body(&arguments, kind_by_singular(kind), NULL);
 		text = body ? json_dumps(body, JSON_COMPACT | JSON_SORT_KEYS) : NULL;
 		json_decref(body);
 	}
@@ -144,9 +145,62 @@ static void test_take(void **state)
 	assert_string_equal(arguments.flags[0].name, "name");
 }
 
+// An update's flag of one item adds to the list as it is; the list's own flag replaces it.
+static void test_one_more(void **state)
+{
+	(void)state;
+	json_t *now = json_loads("{\"propagations\":[{\"borderGatewayId\":\"bgw-aaaaaaaaaa\"}]}", 0, NULL);
+	static const struct {
+		const char *flag, *expected;
+	} cases[] = {
+	    {"propagation", "{\"propagations\":[{\"borderGatewayId\":\"bgw-aaaaaaaaaa\"},{\"borderGatewayId\":\"edge\"}]}"},
+	    {"propagations", "{\"propagations\":[{\"borderGatewayId\":\"edge\"}]}"},
+	};
+	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+		struct arguments arguments = {.flags = {{cases[i].flag, "borderGatewayId=edge"}}, .flag_count = 1};
+		json_t *body = arguments_body(&arguments, RESOURCE_VPC_ROUTE_TABLE, now);
+		char *text = json_dumps(body, JSON_COMPACT);
+		assert_string_equal(text, cases[i].expected);
+		free(text);
+		json_decref(body);
+	}
+	assert_int_equal(json_array_size(json_object_get(now, "propagations")), 1);
+	json_decref(now);
+}
+
+static void test_reset(void **state)
+{
+	(void)state;
+	json_t *body = json_pack("{s:{s:i}}", "ike", "lifetimeSeconds", 900);
+	assert_true(arguments_reset(body, RESOURCE_VPN_TUNNEL, "ike.dhGroups,dpd-interval-seconds,description"));
+	char *text = json_dumps(body, JSON_COMPACT | JSON_SORT_KEYS);
+	assert_string_equal(text, "{\"description\":null,\"dpd\":{\"intervalSeconds\":null},\"ike\":{\"dhGroups\":null,\"lifetimeSeconds\":900}}");
+	free(text);
+	assert_false(arguments_reset(body, RESOURCE_VPN_TUNNEL, "runningStatus")); // an output has no default
+	assert_false(arguments_reset(body, RESOURCE_VPN_TUNNEL, "colour"));
+	json_decref(body);
+}
+
+static void test_nearest(void **state)
+{
+	(void)state;
+	static const struct {
+		const char *given, *hint;
+	} cases[] = {{"vpn-tunel", "; did you mean vpn-tunnel?"}, {"vnp-tunnel", "; did you mean vpn-tunnel?"}, {"vpcs", "; did you mean vpc?"},
+	             {"house", ""}, {"", ""}};
+	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+		struct nearest nearest = {.given = cases[i].given};
+		for (size_t kind = 0; kind < RESOURCE_KINDS; kind++) {
+			nearest_offer(&nearest, kind_rules[kind].singular);
+		}
+		assert_string_equal(nearest_hint(&nearest), cases[i].hint);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test(test_one_more), cmocka_unit_test(test_reset), cmocka_unit_test(test_nearest),
 	    cmocka_unit_test(test_types),
 	    cmocka_unit_test(test_nested),
 	    cmocka_unit_test(test_lists_of_messages),
