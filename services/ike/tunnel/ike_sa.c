@@ -253,8 +253,8 @@ static void resolve_crossing(struct ike *ike, struct ike_sa *a, struct ike_sa *b
 	}
 }
 
-// `other` has its place taken by `sa`. Who made `sa` closes it: at once, as soon as what is under way has come; the other end waits
-// for that a moment longer.
+// `other` has its place taken by `sa`. Who made `sa` closes it: at once, as soon as what is under way has come; the other end
+// waits for that a moment longer.
 static void superseded(struct ike *ike, struct ike_sa *sa, struct ike_sa *other)
 {
 	struct tunnel *tunnel = sa->tunnel;

@@ -217,12 +217,39 @@ static bool is_up(const struct tunnel *tunnel)
 	return false;
 }
 
+// The same failure over and over is one event in five minutes, and so are a few that take turns. Returns the place of the
+// reason: that of the same one, or of the oldest.
+static struct told_reason *told_before(struct tunnel *tunnel, uint64_t hash)
+{
+	struct told_reason *oldest = &tunnel->told[0];
+	for (size_t i = 0; i < REASONS_TOLD; i++) {
+		struct told_reason *told = &tunnel->told[i];
+		if (told->at != 0 && told->hash == hash) {
+			return told;
+		}
+		oldest = told->at < oldest->at ? told : oldest;
+	}
+	return oldest;
+}
+
+static uint64_t hash_of(const char *text)
+{
+	uint64_t hash = 14695981039346656037u; // FNV-1a
+	for (; *text != '\0'; text++) {
+		hash = (hash ^ (uint8_t)*text) * 1099511628211u;
+	}
+	return hash;
+}
+
 static void fail(struct ike *ike, struct tunnel *tunnel, const char *reason, duration pause)
 {
-	// The same failure over and over is one event in five minutes.
-	bool same = strcmp(reason, tunnel->event_reason) == 0;
-	if (tunnel->event_at == 0 || ike->now - tunnel->event_at > (same ? SECONDS(EVENT_REPEAT_SECONDS) : pause)) {
-		snprintf(tunnel->event_reason, sizeof tunnel->event_reason, "%s", reason);
+	uint64_t hash = hash_of(reason);
+	struct told_reason *told = told_before(tunnel, hash);
+	bool same = told->at != 0 && told->hash == hash;
+	snprintf(tunnel->event_reason, sizeof tunnel->event_reason, "%s", reason);
+	if (same ? ike->now - told->at > SECONDS(EVENT_REPEAT_SECONDS)
+	         : tunnel->event_at == 0 || ike->now - tunnel->event_at > pause) {
+		*told = (struct told_reason){.hash = hash, .at = ike->now};
 		tunnel->event_at = ike->now;
 		tunnel_event(ike, tunnel, "negotiation-failed", "%s", reason);
 	}
@@ -295,10 +322,14 @@ static void set_state(struct ike *ike, struct tunnel *tunnel, enum tunnel_state 
 	if (state == TUNNEL_UP) {
 		tunnel->generation++;
 		tunnel->reason[0] = tunnel->event_reason[0] = '\0';
+		memset(tunnel->told, 0, sizeof tunnel->told);
 		tunnel->tried = false;
 		tunnel->failures = 0;
 		tunnel_event(ike, tunnel, "tunnel-up", "%s", "");
 	} else if (tunnel->state == TUNNEL_UP) {
+		if (tunnel->reason[0] == '\0') {
+			snprintf(tunnel->reason, sizeof tunnel->reason, "its IKE SA ended");
+		}
 		tunnel_event(ike, tunnel, "tunnel-down", "%s", tunnel->reason);
 	}
 	tunnel->state = state;

@@ -39,6 +39,11 @@ enum standing {
 	STANDING_REACHABLE, // whoever it is receives at the peer's address
 	STANDINGS,
 };
+enum { REASONS_TOLD = 4 };
+struct told_reason { // a failure that was an event, not to be repeated soon
+	uint64_t hash;
+	instant at; // 0: none
+};
 struct tunnel {
 	struct tunnel_config config;
 	bool known;   // told by its owner in this incarnation, not only restored
@@ -47,7 +52,8 @@ struct tunnel {
 	size_t sa_count;
 	enum tunnel_state state;
 	char reason[REASON_MAX];
-	char event_reason[REASON_MAX]; // the last failure that was an event, not to be repeated
+	char event_reason[REASON_MAX]; // the last failure
+	struct told_reason told[REASONS_TOLD];
 	instant event_at;
 	instant since;
 	uint64_t generation, child_rekeys, ike_rekeys, event_number;

@@ -72,8 +72,20 @@ static struct key_inputs inputs_of(const struct ike_sa *sa)
 	                           .nonce_r = nonce_bytes(&sa->handshake->nonce_r)};
 }
 
-// The IKE SA stands. The handshake's secrets go.
-static void establish(struct ike *ike, struct ike_sa *sa, bool initial_contact)
+// Does another IKE SA of the tunnel have a child SA? Then one that has none does not take its place.
+static bool is_up_without(const struct tunnel *tunnel, const struct ike_sa *sa)
+{
+	for (size_t i = 0; i < tunnel->sa_count; i++) {
+		const struct ike_sa *other = tunnel->sas[i];
+		if (other != sa && other->state == IKE_SA_ESTABLISHED && child_count_live(other) > 0) {
+			return true;
+		}
+	}
+	return false;
+}
+
+// The IKE SA stands.
+static void establish(struct ike *ike, struct ike_sa *sa, bool initial_contact, bool with_child)
 {
 	invariant(sa->handshake != NULL && (sa->initiator ? sa->state == IKE_SA_AUTH_SENT : sa->state == IKE_SA_HALF_OPEN));
 	ike->half_open -= sa->state == IKE_SA_HALF_OPEN;
@@ -87,7 +99,9 @@ static void establish(struct ike *ike, struct ike_sa *sa, bool initial_contact)
 	sa->new_child_at = ike->now + SECONDS(10); // when the first child SA is refused
 	sa->keepalive_at = sa->nat.local ? ike->now + SECONDS(20) : INSTANT_NEVER;
 	ike_sa_clock(ike, sa);
-	ike_sa_authenticated(ike, sa, initial_contact);
+	if (with_child || initial_contact || !is_up_without(sa->tunnel, sa)) {
+		ike_sa_authenticated(ike, sa, initial_contact);
+	}
 	char suite[SUITE_TEXT_MAX];
 	tunnel_event(ike, sa->tunnel, "ike-sa-established", "%s, %s%s", sa->initiator ? "by us" : "by the peer",
 	             suite_format(&sa->suite, suite), sa->encapsulate ? ", UDP-encapsulated" : "");
@@ -143,17 +157,6 @@ static void refuse_peer(struct ike *ike, struct ike_sa *sa)
 	child_spi_release(ike, sa->handshake->child_spi);
 	handshake_free(sa);
 	ike_sa_close(ike, sa);
-}
-
-static bool is_up_without(const struct tunnel *tunnel, const struct ike_sa *sa)
-{
-	for (size_t i = 0; i < tunnel->sa_count; i++) {
-		const struct ike_sa *other = tunnel->sas[i];
-		if (other != sa && other->state == IKE_SA_ESTABLISHED && child_count_live(other) > 0) {
-			return true;
-		}
-	}
-	return false;
 }
 
 // What of ours the peer's refusal is about.
@@ -225,7 +228,7 @@ void ike_auth_response(struct ike *ike, struct ike_sa *sa, const struct payloads
 		tunnel_failed(ike, tunnel, "%s, in a new IKE SA too", choice.reason);
 		return;
 	}
-	establish(ike, sa, false);
+	establish(ike, sa, false, child != NULL);
 	if (child) {
 		established_child(ike, tunnel, child, &choice, false);
 	} else {
@@ -272,10 +275,10 @@ void ike_auth_request(struct ike *ike, struct ike_sa *sa, const struct payloads 
 		return;
 	}
 	struct notification n;
-	establish(ike, sa, notification_find(payloads, INITIAL_CONTACT, &n));
-	write_identity_and_proof(ike, sa, chain);
 	struct child_choice choice;
 	enum notify error = child_choose(tunnel, payloads, GROUPS_IGNORED, GROUP_NONE, &choice);
+	establish(ike, sa, notification_find(payloads, INITIAL_CONTACT, &n), error == NOTIFY_NONE);
+	write_identity_and_proof(ike, sa, chain);
 	if (error != NOTIFY_NONE) {
 		chain_notify(chain, 0, (struct bytes){0}, (uint16_t)error, (struct bytes){0});
 		tunnel_failed(ike, tunnel, "%s", choice.reason);

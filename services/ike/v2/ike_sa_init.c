@@ -100,7 +100,8 @@ void ike_sa_init_begin(struct ike *ike, struct tunnel *tunnel)
 	sa->spi_i = ike_spi_new(ike);
 	const struct ike_sa *standing = tunnel_current(tunnel);
 	bool mapped = standing && standing->nat.remote && standing->local_port == IKE_NAT_PORT;
-	sa->local_port = mapped ? IKE_NAT_PORT : IKE_PORT; // beside one through the peer's NAT: where that is known to lead to it (§2.23)
+	sa->local_port =
+	    mapped ? IKE_NAT_PORT : IKE_PORT; // beside one through the peer's NAT: where that is known to lead to it (§2.23)
 	sa->remote_port = mapped ? standing->remote_port : IKE_PORT;
 	struct handshake *handshake = sa->handshake = allocate(sizeof *handshake);
 	handshake->value = allocate(sizeof *handshake->value);

@@ -17,6 +17,7 @@
 enum {
 	HANDSHAKE_SECONDS = 10,
 	ANSWER_SECONDS = 60,
+	ANSWER_MILLISECONDS = 250, // of a repeated request
 	IGNORED_SECONDS = 5,
 	PROVISIONAL_SECONDS = 60,
 	KEEPALIVE_SECONDS = 20,
@@ -44,14 +45,28 @@ static instant urgent_at(const struct ike_sa *sa)
 	return sa->last_in + MILLISECONDS(sa->idle_answers ? IDLE_MILLISECONDS : QUIET_MILLISECONDS);
 }
 
+// When the peer counts as dead for its silence: at the timeout, but only if it was asked in that time and had time to answer.
+// After a standstill of this process, or of the whole machine, it is asked first.
+static instant silent_at(const struct ike_sa *sa)
+{
+	const struct tunnel_config *config = &sa->tunnel->config;
+	const struct request *request = &sa->request;
+	if (!config->dpd || request->kind == REQUEST_NONE || request->sends < 2) {
+		return INSTANT_NEVER;
+	}
+	instant asked = request->first_sent + SECONDS(config->dpd_timeout) / 3;
+	instant last = request->resend_at - request->interval + MILLISECONDS(ANSWER_MILLISECONDS);
+	instant at = sa->last_in + SECONDS(config->dpd_timeout);
+	at = at > asked ? at : asked;
+	return at > last ? at : last;
+}
+
 // When the peer counts as dead if nothing comes.
 static instant dead_at(const struct ike_sa *sa)
 {
-	const struct tunnel_config *config = &sa->tunnel->config;
-	instant by_silence = config->dpd ? sa->last_in + SECONDS(config->dpd_timeout) : INSTANT_NEVER;
 	instant by_request =
 	    sa->request.kind != REQUEST_NONE ? sa->request.first_sent + SECONDS(ANSWER_SECONDS) : INSTANT_NEVER;
-	return instant_min(by_silence, by_request);
+	return instant_min(silent_at(sa), by_request);
 }
 
 // Urgent requests have had their time, and nothing has come in since the first.
