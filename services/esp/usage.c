@@ -9,12 +9,19 @@ static bool same_sa_usage(const struct esp_sa_usage *a, const struct esp_sa_usag
 	       a->last_in == b->last_in && a->seen_address == b->seen_address && a->seen_port == b->seen_port;
 }
 
+// Since it was told, packets went out and none came in.
+static bool is_silent(const struct esp_sa_usage *told, const struct esp_sa_usage *usage)
+{
+	return usage->packets_out > told->packets_out && usage->packets_in == told->packets_in;
+}
+
 static bool same_tunnel_usage(const struct esp_tunnel_usage *a, const struct esp_tunnel_usage *b)
 {
 	return a->id == b->id && a->packets_in == b->packets_in && a->packets_out == b->packets_out && a->drops == b->drops;
 }
 
-void esp_each_sa(struct esp *esp, bool changed, void (*each)(void *context, const struct esp_sa_usage *usage), void *context)
+void esp_each_sa(struct esp *esp, enum esp_sas which, void (*each)(void *context, const struct esp_sa_usage *usage),
+                 void *context)
 {
 	const struct spi_table *table = load(esp->spis);
 	for (size_t i = 0; i <= table->mask; i++) {
@@ -37,10 +44,11 @@ void esp_each_sa(struct esp *esp, bool changed, void (*each)(void *context, cons
 			usage.packets_out += counted(&sa->out[w].packets);
 			usage.bytes_out += counted(&sa->out[w].bytes);
 		}
-		if (changed && same_sa_usage(&sa->told, &usage)) {
+		if ((which == ESP_SAS_CHANGED && same_sa_usage(&sa->told, &usage)) ||
+		    (which == ESP_SAS_SILENT && !is_silent(&sa->told, &usage))) {
 			continue;
 		}
-		if (changed) {
+		if (which != ESP_SAS_ALL) {
 			sa->told = usage;
 		}
 		each(context, &usage);

@@ -26,7 +26,7 @@ static void keep_usage(void *context, const struct esp_sa_usage *usage)
 static struct esp_sa_usage usage_of(const struct side *side)
 {
 	memset(&found_usage, 0, sizeof found_usage);
-	esp_each_sa(side->esp, false, keep_usage, NULL);
+	esp_each_sa(side->esp, ESP_SAS_ALL, keep_usage, NULL);
 	return found_usage;
 }
 
@@ -673,7 +673,7 @@ static void only_what_changed_is_told(void **state)
 	pair_init(&pair, &gcm_udp);
 	for (int round = 0; round < 3; round++) {
 		int sas = 0, counters = 0;
-		esp_each_sa(pair.a.esp, true, count_calls, &sas);
+		esp_each_sa(pair.a.esp, ESP_SAS_CHANGED, count_calls, &sas);
 		esp_each_tunnel(pair.a.esp, true, count_tunnels, &counters);
 		assert_int_equal(sas, round != 1); // the first time all
 		assert_int_equal(counters, round != 1);
@@ -681,6 +681,15 @@ static void only_what_changed_is_told(void **state)
 			assert_int_equal(encap(&pair.a, frame, build_frame(&to_idc, frame), packets, 8), 1);
 		}
 	}
+	// A peer that is sent to and sends nothing is silent, and told of once.
+	int silent = 0;
+	esp_each_sa(pair.a.esp, ESP_SAS_SILENT, count_calls, &silent);
+	assert_int_equal(silent, 0);
+	assert_int_equal(encap(&pair.a, frame, build_frame(&to_idc, frame), packets, 8), 1);
+	esp_each_sa(pair.a.esp, ESP_SAS_SILENT, count_calls, &silent);
+	esp_each_sa(pair.a.esp, ESP_SAS_SILENT, count_calls, &silent);
+	esp_each_sa(pair.a.esp, ESP_SAS_CHANGED, count_calls, &silent);
+	assert_int_equal(silent, 1);
 	pair_fini(&pair);
 }
 

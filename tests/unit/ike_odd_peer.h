@@ -400,6 +400,7 @@ static inline const struct tunnel_event_row *pair_event(const struct pair *p, in
 // ---- odd peers ----
 struct pair_request {
 	struct ike_sa *sa; // at the end that gets it
+	struct ike_datagram datagram;
 	struct ike_header header;
 	struct payloads payloads;
 	uint8_t plain[IKE_MESSAGE_MAX];
@@ -411,6 +412,7 @@ struct pair_request {
 static inline bool pair_open(struct pair *p, int index, const struct ike_datagram *d, uint8_t exchange,
                              struct pair_request *out)
 {
+	out->datagram = *d;
 	struct bytes message = pair_message(d);
 	if (!header_read(message, &out->header) || out->header.exchange != exchange || (out->header.flags & FLAG_RESPONSE)) {
 		return false;
@@ -447,7 +449,7 @@ static inline void pair_answer(struct pair *p, int index, struct pair_request *r
 	ike->out = &actions;
 	request->sa->last_in = p->now;
 	children_confirm(ike, request->sa);
-	respond(ike, request->sa, request->header.exchange, &chain);
+	respond(ike, request->sa, &request->datagram, request->header.exchange, &chain);
 	tunnel_run(ike, request->sa->tunnel);
 	ike->out = NULL;
 	pair_apply(p, index, &actions);
