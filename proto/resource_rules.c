@@ -4,41 +4,6 @@
 
 #include <string.h>
 
-#include "proto/resource.pb-c.h"
-
-const struct kind_rule kind_rules[RESOURCE_KINDS] = {
-    [RESOURCE_NODE] = {"node", "nodes", "Node", "node", NULL, true, true, &twinspan__node__descriptor,
-                       "A gateway node of the region: esp, ike and bgp run there under its name"},
-    [RESOURCE_VPC_HOST] = {"vpc-host", "vpc-hosts", "VpcHost", "vpc_host", NULL, true, true, &twinspan__vpc_host__descriptor,
-                           "A host that realises VPCs: vrouter runs there under its name"},
-    [RESOURCE_VPC] = {"vpc", "vpcs", "Vpc", "vpc", "vpc", false, false, &twinspan__vpc__descriptor,
-                      "A virtual private cloud; its default route table is made with it"},
-    [RESOURCE_SUBNET] = {"subnet", "subnets", "Subnet", "subnet", "sub", false, false, &twinspan__subnet__descriptor,
-                         "A subnet of a VPC, with exactly one route table"},
-    [RESOURCE_VPC_ROUTE_TABLE] = {"vpc-route-table", "vpc-route-tables", "VpcRouteTable", "vpc_route_table", "rtb", false,
-                                  false, &twinspan__vpc_route_table__descriptor,
-                                  "A route table of a VPC: static routes, and propagation from border gateways"},
-    [RESOURCE_BORDER_GATEWAY] = {"border-gateway", "border-gateways", "BorderGateway", "border_gateway", "bgw", false, false,
-                                 &twinspan__border_gateway__descriptor, "The cloud's router between VPCs and VPN connections"},
-    [RESOURCE_VPC_ATTACHMENT] = {"vpc-attachment", "vpc-attachments", "VpcAttachment", "vpc_attachment", "att", false, false,
-                                 &twinspan__vpc_attachment__descriptor, "A VPC attached to a border gateway"},
-    [RESOURCE_CUSTOMER_GATEWAY] = {"customer-gateway", "customer-gateways", "CustomerGateway", "customer_gateway", "cgw", false,
-                                   false, &twinspan__customer_gateway__descriptor,
-                                   "The customer's side: its AS and one to four public addresses"},
-    [RESOURCE_VPN_CONNECTION] = {"vpn-connection", "vpn-connections", "VpnConnection", "vpn_connection", "vpn", false, false,
-                                 &twinspan__vpn_connection__descriptor,
-                                 "Two cloud addresses on two nodes, for one customer gateway"},
-    [RESOURCE_VPN_TUNNEL] = {"vpn-tunnel", "vpn-tunnels", "VpnTunnel", "vpn_tunnel", "tun", false, false,
-                             &twinspan__vpn_tunnel__descriptor, "One IPsec tunnel between a cloud and a customer address"},
-    [RESOURCE_BORDER_GATEWAY_ROUTE] = {"border-gateway-route", "border-gateway-routes", "BorderGatewayRoute",
-                                       "border_gateway_route", "bgr", false, false, &twinspan__border_gateway_route__descriptor,
-                                       "A static route of a border gateway"},
-    [RESOURCE_TOKEN] = {"token", "tokens", "Token", NULL, "tok", false, true, &twinspan__token__descriptor,
-                        "A bearer token of the API; only its hash is kept"},
-    [RESOURCE_QUOTA] = {"quota", "quotas", "Quota", "quota", NULL, true, true, &twinspan__quota__descriptor,
-                        "The limits of one tenant, whose name is the quota's; a tenant without one has the defaults"},
-};
-
 #define ENCRYPTION_DEFAULT "AES256_GCM16,AES128_GCM16,AES256,AES128"
 #define INTEGRITY_DEFAULT "SHA2_256,SHA2_384,SHA2_512"
 #define GROUPS "2,5,14,15,16,17,18,19,20,21,31"
@@ -188,7 +153,25 @@ const struct field_rule field_rules[] = {
     {.kind = RESOURCE_VPC_ROUTE_TABLE,
      .path = "routes",
      .flags = FIELD_OUTPUT | FIELD_RUNTIME,
-     .help = "The table: local, static and propagated routes, effective or not and why"},
+     .help =
+         "The first 100 of the table's local, static and propagated routes, effective or not and why; all are below /routes"},
+    {.kind = RESOURCE_VPC_ROUTE_TABLE,
+     .path = "routes.state",
+     .flags = FIELD_OUTPUT | FIELD_RUNTIME,
+     .values = ROUTE_STATE_VALUES,
+     .help = "Whether it forwards"},
+    {.kind = RESOURCE_VPC_ROUTE_TABLE,
+     .path = "routeCount",
+     .flags = FIELD_OUTPUT | FIELD_RUNTIME,
+     .help = "How many routes the table has"},
+    {.kind = RESOURCE_VPC_ROUTE_TABLE,
+     .path = "notEffectiveRouteCount",
+     .flags = FIELD_OUTPUT | FIELD_RUNTIME,
+     .help = "How many of them do not forward"},
+    {.kind = RESOURCE_VPC_ROUTE_TABLE,
+     .path = "routesTruncated",
+     .flags = FIELD_OUTPUT | FIELD_RUNTIME,
+     .help = "Whether there are more routes than shown here"},
 
     COMMON(RESOURCE_BORDER_GATEWAY),
     {.kind = RESOURCE_BORDER_GATEWAY,
@@ -206,7 +189,24 @@ const struct field_rule field_rules[] = {
     {.kind = RESOURCE_BORDER_GATEWAY,
      .path = "routeTables",
      .flags = FIELD_OUTPUT | FIELD_RUNTIME,
-     .help = "Its static, propagated and effective routes"},
+     .help =
+         "How many static, propagated, learned, effective and not effective routes it has, and the first 100 of each table; "
+         "all are below /routes"},
+    {.kind = RESOURCE_BORDER_GATEWAY,
+     .path = "routeTables.staticRoutes.state",
+     .flags = FIELD_OUTPUT | FIELD_RUNTIME,
+     .values = ROUTE_STATE_VALUES,
+     .help = "Whether it forwards"},
+    {.kind = RESOURCE_BORDER_GATEWAY,
+     .path = "routeTables.propagatedRoutes.state",
+     .flags = FIELD_OUTPUT | FIELD_RUNTIME,
+     .values = ROUTE_STATE_VALUES,
+     .help = "Whether it forwards"},
+    {.kind = RESOURCE_BORDER_GATEWAY,
+     .path = "routeTables.effectiveRoutes.state",
+     .flags = FIELD_OUTPUT | FIELD_RUNTIME,
+     .values = ROUTE_STATE_VALUES,
+     .help = "Whether it forwards"},
 
     COMMON(RESOURCE_VPC_ATTACHMENT),
     {.kind = RESOURCE_VPC_ATTACHMENT,
@@ -605,26 +605,6 @@ const struct field_rule field_rules[] = {
 };
 const size_t field_rule_count = sizeof field_rules / sizeof field_rules[0];
 
-enum resource_kind kind_by_singular(const char *singular)
-{
-	for (size_t i = 0; i < RESOURCE_KINDS; i++) {
-		if (strcmp(kind_rules[i].singular, singular) == 0) {
-			return (enum resource_kind)i;
-		}
-	}
-	return RESOURCE_KINDS;
-}
-
-enum resource_kind kind_by_plural(const char *plural)
-{
-	for (size_t i = 0; i < RESOURCE_KINDS; i++) {
-		if (strcmp(kind_rules[i].plural, plural) == 0) {
-			return (enum resource_kind)i;
-		}
-	}
-	return RESOURCE_KINDS;
-}
-
 const struct field_rule *field_rules_of(enum resource_kind kind, size_t *count)
 {
 	size_t first = 0;
@@ -671,6 +651,13 @@ const struct field_rule *field_rule_find(enum resource_kind kind, const char *pa
 		}
 	}
 	return above;
+}
+
+bool field_can_filter(const struct field_rule *rule)
+{
+	struct field_shape shape = field_shape_of(rule->kind, rule->path);
+	bool value = shape.type != TYPE_NONE && shape.type != TYPE_MESSAGE;
+	return value && !strchr(rule->path, '.') && !(rule->flags & FIELD_SECRET);
 }
 
 bool in_list(const char *list, const char *value)

@@ -36,6 +36,35 @@ struct kind_rule {
 	bool admin_only;       // written by role ADMIN alone
 	const struct ProtobufCMessageDescriptor *descriptor;
 	const char *help;
+	const char *columns; // of a list on a terminal: fields, separated by commas
+};
+
+// What can be done with one resource beside showing, changing and deleting it: below its path, and a verb of the command line.
+enum action_id {
+	ACTION_TUNNELS,
+	ACTION_REKEY,
+	ACTION_RESTART_TUNNEL,
+	ACTION_EVENTS,
+	ACTION_CONFIGURATION,
+	ACTION_GATEWAY_ROUTES,
+	ACTION_TABLE_ROUTES,
+	ACTION_RULES,
+};
+enum action_answer { ANSWER_ITEM, ANSWER_ITEMS, ANSWER_TEXT };
+struct action_rule {
+	enum resource_kind kind;
+	const char *method;
+	const char *name;       // below the resource's path
+	const char *operation;  // of OpenAPI
+	const char *verb;       // of the command line
+	const char *body;       // POST: the schema of the body; NULL: none, or the one parameter
+	const char *parameters; // of the query, or (POST) of the body; separated by commas; NULL: none
+	const char *values;     // of the first parameter
+	bool required;          // the first parameter is
+	bool paged;             // `limit` and `cursor` too
+	enum action_answer answer;
+	const char *item; // the schema of the answer or of its items
+	const char *help;
 };
 
 enum field_flag {
@@ -61,6 +90,7 @@ enum field_format {
 	FORMAT_PSK,       // 8 to 64 of A-Z a-z 0-9 . _, not beginning with 0
 	FORMAT_ASN,       // an AS number that may be used
 	FORMAT_MSS,       // AUTO, OFF or 536 to 8960
+	FORMATS,
 };
 
 struct field_rule {
@@ -85,6 +115,15 @@ struct field_rule {
 #define ROUTE_STATE_VALUES "EFFECTIVE,NOT_EFFECTIVE"
 #define ROUTE_TABLE_VALUES "STATIC,PROPAGATED,EFFECTIVE"
 
+// What a machine can know of a form. What services/resource/format.c accepts always matches the pattern; with `exact` nothing
+// else does.
+struct form_rule {
+	const char *pattern; // NULL: none
+	const char *name;    // JSON Schema's `format`; NULL: none
+	bool exact;
+};
+extern const struct form_rule form_rules[FORMATS];
+extern const struct action_rule action_rules[ACTION_RULES];
 extern const struct kind_rule kind_rules[RESOURCE_KINDS];
 extern const struct field_rule field_rules[]; // in the order of kinds, then of display
 extern const size_t field_rule_count;
@@ -96,6 +135,9 @@ enum resource_kind kind_by_plural(const char *plural);
 const struct field_rule *field_rules_of(enum resource_kind kind, size_t *count);
 // The rule of a path (indexes like "[1]" are skipped), or the rule of the message or list that covers it. NULL: no such field.
 const struct field_rule *field_rule_find(enum resource_kind kind, const char *path);
+// Whether a list can be filtered by the field: a value, or a list of values, that is not inside another field and no secret.
+bool field_can_filter(const struct field_rule *rule);
+enum { PAGE_DEFAULT = 100, PAGE_MAXIMUM = 1000 }; // items of a list's page
 // Is `value` one of `list` ("a,b,c")?
 bool in_list(const char *list, const char *value);
 

@@ -12,20 +12,15 @@ enum { FLAG_TEXT = 96 };
 
 void help_print(void)
 {
-	printf(
-	    "twinspan: the command line of a border gateway region\n\n"
-	    "  twinspan <kind> create [--flag value]…     twinspan <kind> list\n"
-	    "  twinspan <kind> show <id or name>          twinspan <kind> update <id or name> [--flag value]…\n"
-	    "  twinspan <kind> delete <id or name>        twinspan <kind> help\n\n"
-	    "  twinspan vpn-connection add-tunnels <connection> [--flag value]…   the tunnels of the HA layout, or one more\n"
-	    "  twinspan vpn-tunnel configuration <tunnel> --vendor strongswan-bird\n"
-	    "                      [--pre-shared-key-file F] [--directory D]      what to put on the customer's device\n"
-	    "  twinspan vpn-tunnel rekey <tunnel> --sa CHILD|IKE                   rekey now\n"
-	    "  twinspan vpn-tunnel restart <tunnel>                                negotiate anew\n"
-	    "  twinspan vpn-tunnel events <tunnel>                                 what happened to it\n"
-	    "  twinspan keys create --directory D <identity>…                      bus keys for an operator's services\n"
-	    "  twinspan version\n\n"
-	    "Everywhere: --output table|json, --help. Of tunnels and connections: --wait [seconds], until the tunnels are UP.\n\nKinds:\n");
+	printf("twinspan: the command line of a border gateway region\n\n"
+	       "  twinspan <kind> create [--flag value]…     twinspan <kind> list\n"
+	       "  twinspan <kind> show <id or name>          twinspan <kind> update <id or name> [--flag value]…\n"
+	       "  twinspan <kind> delete <id or name>        twinspan <kind> help\n\n");
+	verbs_print(RESOURCE_KINDS);
+	printf("\n  twinspan keys create --directory D <identity>…                      bus keys for an operator's services\n"
+	       "  twinspan version\n\n"
+	       "Everywhere: --output table|json, --help. Of tunnels and connections: --wait [seconds], until the tunnels are "
+	       "UP.\n\nKinds:\n");
 	for (size_t i = 0; i < RESOURCE_KINDS; i++) {
 		printf("  %-22s %s\n", kind_rules[i].singular, kind_rules[i].help);
 	}
@@ -69,7 +64,8 @@ void help_print_kind(enum resource_kind kind)
 
 void help_print_flags(enum resource_kind kind)
 {
-	printf("\nFlags (a list's may be repeated; of `list` every field is a filter; of `update`, --reset FIELD,… sets back to the "
+	printf("\nFlags (a list's may be repeated; of `list` every field is a filter; of `update`, --reset FIELD,… sets back "
+	       "to the "
 	       "default):\n");
 	size_t count = 0;
 	const struct field_rule *rules = field_rules_of(kind, &count);

@@ -10,31 +10,14 @@
 
 enum { COLUMNS_MAX = 12, GAP = 2 };
 
-// The columns of each kind's list: JSON names, ended by NULL.
-static const char *const kind_columns[RESOURCE_KINDS][COLUMNS_MAX] = {
-    [RESOURCE_NODE] = {"id", "publicAddresses", "fabricAddress", "description"},
-    [RESOURCE_VPC_HOST] = {"id", "fabricAddress", "description"},
-    [RESOURCE_VPC] = {"id", "name", "cidrBlocks", "vpcHostId", "defaultRouteTableId"},
-    [RESOURCE_SUBNET] = {"id", "name", "vpcId", "cidr", "gatewayAddress", "routeTableId"},
-    [RESOURCE_VPC_ROUTE_TABLE] = {"id", "name", "vpcId", "propagations"},
-    [RESOURCE_BORDER_GATEWAY] = {"id", "name", "asn", "nodeIds", "allowTransit"},
-    [RESOURCE_VPC_ATTACHMENT] = {"id", "name", "borderGatewayId", "vpcId", "propagation"},
-    [RESOURCE_CUSTOMER_GATEWAY] = {"id", "name", "asn", "publicAddresses"},
-    [RESOURCE_VPN_CONNECTION] = {"id", "name", "routing", "cloudAddresses", "haStatus"},
-    [RESOURCE_VPN_TUNNEL] = {"id", "name", "cloudAddress", "customerAddress", "adminState", "runningStatus", "bgpState", "weak",
-                             "reason"},
-    [RESOURCE_BORDER_GATEWAY_ROUTE] = {"id", "name", "borderGatewayId", "destination", "nextHopType", "nextHopId"},
-    [RESOURCE_TOKEN] = {"id", "name", "tenant", "role"},
-    [RESOURCE_QUOTA] = {"id", "borderGateways", "vpcAttachments", "vpnConnections", "customerGateways", "staticRoutes"},
-};
-
 void print_json(const json_t *json)
 {
 	json_dumpf(json, stdout, JSON_INDENT(2) | JSON_ENCODE_ANY);
 	printf("\n");
 }
 
-// Texts come from tenants: what would move a terminal's cursor is not printed. The C1 controls are two octets of UTF-8, C2 80 to C2 9F.
+// Texts come from tenants: what would move a terminal's cursor is not printed. The C1 controls are two octets of UTF-8, C2 80
+// to C2 9F.
 static void remove_controls(char *text)
 {
 	for (unsigned char *at = (unsigned char *)text; *at; at++) {
@@ -128,15 +111,18 @@ void print_table(const json_t *items, const char *const *columns, size_t column_
 
 void print_list(enum resource_kind kind, const json_t *items)
 {
-	size_t count = 0;
-	while (count < COLUMNS_MAX && kind_columns[kind][count]) {
-		count++;
-	}
 	if (json_array_size(items) == 0) {
 		printf("no %s\n", kind_rules[kind].plural);
 		return;
 	}
-	print_table(items, kind_columns[kind], count);
+	char *columns = duplicate_text(kind_rules[kind].columns), *rest = columns;
+	const char *names[COLUMNS_MAX];
+	size_t count = 0;
+	while (rest && count < COLUMNS_MAX) {
+		names[count++] = strsep(&rest, ",");
+	}
+	print_table(items, names, count);
+	free(columns);
 }
 
 // The members that any of the objects has and that are not empty, in the order of the first ones.

@@ -8,18 +8,11 @@
 #include <unistd.h>
 
 #include "common/base/alloc.h"
+#include "services/ctl/call.h"
 #include "services/ctl/help.h"
 #include "services/ctl/names.h"
 #include "services/ctl/nearest.h"
 #include "services/ctl/print.h"
-
-struct call {
-	struct api *api;
-	enum resource_kind kind;
-	struct arguments *arguments;
-	char *id;   // of the resource that the verb is about; NULL for create and list
-	char *path; // "/v1/vpcs" or "/v1/vpcs/vpc-…"
-};
 
 static void print_one(const struct call *call, const json_t *resource)
 {
@@ -27,15 +20,6 @@ static void print_one(const struct call *call, const json_t *resource)
 		print_json(resource);
 	} else {
 		print_resource(call->kind, resource);
-	}
-}
-
-static void print_items(const struct call *call, enum resource_kind kind, const json_t *answer)
-{
-	if (call->arguments->json) {
-		print_json(answer);
-	} else {
-		print_list(kind, json_object_get(answer, "items"));
 	}
 }
 
@@ -61,67 +45,6 @@ static int create(struct call *call)
 	struct answer answer = send_flags(call, "POST", call->path, call->kind, NULL);
 	if (answer.exit_code == EXIT_OK) {
 		print_one(call, answer.json);
-	}
-	answer_free(&answer);
-	return answer.exit_code;
-}
-
-// The field that a filter of a list names: any that is not a list or a message, outputs too.
-static const struct field_rule *filter_rule(enum resource_kind kind, const char *flag)
-{
-	size_t count = 0;
-	struct nearest nearest = {.given = flag};
-	const struct field_rule *rules = field_rules_of(kind, &count);
-	for (size_t i = 0; i < count; i++) {
-		char name[NEAREST_TEXT];
-		struct field_shape shape = field_shape_of(kind, rules[i].path);
-		if (shape.list || shape.type == TYPE_MESSAGE || (rules[i].flags & FIELD_SECRET) ||
-		    !flag_name(rules[i].path, name, sizeof name)) {
-			continue;
-		}
-		if (strcmp(name, flag) == 0) {
-			return &rules[i];
-		}
-		nearest_offer(&nearest, name);
-	}
-	fprintf(stderr, "twinspan: a list of %s has no filter --%s%s\n", kind_rules[kind].plural, flag, nearest_hint(&nearest));
-	return NULL;
-}
-
-// The path of a list with the flags as its filters: only rows whose field is this. NULL with a message, and `result`.
-static char *with_filters(struct call *call, int *result)
-{
-	char *path = duplicate_text(call->path);
-	for (size_t i = 0; i < call->arguments->flag_count; i++) {
-		const struct flag *flag = &call->arguments->flags[i];
-		const struct field_rule *rule = filter_rule(call->kind, flag->name);
-		*result = EXIT_USAGE;
-		char *value = !rule                         ? NULL
-		              : rule->format == FORMAT_ID ? name_to_id(call->api, rule->reference, flag->value, result)
-		                                          : duplicate_text(flag->value);
-		char *escaped = api_escape(call->api, value);
-		char *longer = escaped ? format_text("%s%s%s=%s", path, i ? "&" : "?", rule->path, escaped) : NULL;
-		free(escaped);
-		free(value);
-		free(path);
-		path = longer;
-		if (!path) {
-			return NULL;
-		}
-	}
-	return path;
-}
-
-static int list(struct call *call)
-{
-	struct answer answer = {.exit_code = EXIT_USAGE};
-	char *path = with_filters(call, &answer.exit_code);
-	if (path) {
-		answer = api_call(call->api, "GET", path, NULL, 0);
-	}
-	free(path);
-	if (answer.exit_code == EXIT_OK) {
-		print_items(call, call->kind, answer.json);
 	}
 	answer_free(&answer);
 	return answer.exit_code;
@@ -294,23 +217,6 @@ static int restart(struct call *call)
 	return result ? result : wait_if_asked(call);
 }
 
-static int events(struct call *call)
-{
-	static const char *const columns[] = {"time", "event", "detail"};
-	char *path = format_text("%s/events", call->path);
-	struct answer answer = api_call(call->api, "GET", path, NULL, 0);
-	if (answer.exit_code == EXIT_OK) {
-		if (call->arguments->json) {
-			print_json(answer.json);
-		} else {
-			print_table(json_object_get(answer.json, "items"), columns, sizeof columns / sizeof *columns);
-		}
-	}
-	answer_free(&answer);
-	free(path);
-	return answer.exit_code;
-}
-
 static int configuration(struct call *call)
 {
 	const char *vendor = arguments_take(call->arguments, "vendor");
@@ -331,37 +237,71 @@ static int configuration(struct call *call)
 	return result;
 }
 
-static const struct verb {
+// Of every kind, and (from action_rules) of one.
+struct verb {
 	const char *name;
 	int (*run)(struct call *call);
 	bool about_one;
-	enum resource_kind kind; // RESOURCE_KINDS: every kind
-	const char *flags;       // those it takes itself, separated by commas; NULL: the fields of `fields`
+	enum resource_kind kind;   // RESOURCE_KINDS: every kind
+	const char *flags;         // those it takes itself, separated by commas; NULL: the fields of `fields`
 	enum resource_kind fields; // RESOURCE_KINDS: the kind's own
-	bool waits;              // --wait: where the kind has tunnels to wait for
-} verbs[] = {
+	bool waits;                // --wait: where the kind has tunnels to wait for
+};
+static const struct verb common_verbs[] = {
     {"create", create, false, RESOURCE_KINDS, NULL, RESOURCE_KINDS, false},
     {"list", list, false, RESOURCE_KINDS, NULL, RESOURCE_KINDS, false},
     {"show", show, true, RESOURCE_KINDS, "", RESOURCE_KINDS, true},
     {"update", update, true, RESOURCE_KINDS, NULL, RESOURCE_KINDS, true},
     {"delete", delete_one, true, RESOURCE_KINDS, "", RESOURCE_KINDS, false},
-    {"add-tunnels", add_tunnels, true, RESOURCE_VPN_CONNECTION, NULL, RESOURCE_VPN_TUNNEL, true},
-    {"rekey", rekey, true, RESOURCE_VPN_TUNNEL, "sa", RESOURCE_KINDS, false},
-    {"restart", restart, true, RESOURCE_VPN_TUNNEL, "", RESOURCE_KINDS, true},
-    {"events", events, true, RESOURCE_VPN_TUNNEL, "", RESOURCE_KINDS, false},
-    {"configuration", configuration, true, RESOURCE_VPN_TUNNEL, "vendor,pre-shared-key-file,directory", RESOURCE_KINDS, false},
 };
+static const struct {
+	int (*run)(struct call *call);
+	const char *flags; // beside the action's parameters
+	bool waits;
+} action_verbs[ACTION_RULES] = {
+    [ACTION_TUNNELS] = {add_tunnels, NULL, true},
+    [ACTION_REKEY] = {rekey, NULL, false},
+    [ACTION_RESTART_TUNNEL] = {restart, NULL, true},
+    [ACTION_EVENTS] = {events, NULL, false},
+    [ACTION_CONFIGURATION] = {configuration, "vendor,pre-shared-key-file,directory", false},
+    [ACTION_GATEWAY_ROUTES] = {routes, NULL, false},
+    [ACTION_TABLE_ROUTES] = {routes, NULL, false},
+};
+enum { COMMON_VERBS = sizeof common_verbs / sizeof common_verbs[0], VERBS = COMMON_VERBS + ACTION_RULES };
+
+static struct verb verb_at(size_t i)
+{
+	if (i < COMMON_VERBS) {
+		return common_verbs[i];
+	}
+	size_t action = i - COMMON_VERBS;
+	const struct action_rule *rule = &action_rules[action];
+	const char *flags = action_verbs[action].flags ? action_verbs[action].flags : rule->parameters ? rule->parameters : "";
+	return (struct verb){.name = rule->verb,
+	                     .run = action_verbs[action].run,
+	                     .about_one = true,
+	                     .kind = rule->kind,
+	                     .flags = rule->body ? NULL : flags,
+	                     .fields = rule->body ? RESOURCE_VPN_TUNNEL : RESOURCE_KINDS,
+	                     .waits = action_verbs[action].waits};
+}
+
+static void print_flags(FILE *out, const struct verb *verb)
+{
+	for (const char *flag = verb->flags; flag && *flag; flag += strcspn(flag, ",") + (strchr(flag, ',') != NULL)) {
+		fprintf(out, " [--%.*s …]", (int)strcspn(flag, ","), flag);
+	}
+	fprintf(out, "%s", verb->flags ? "" : " [--flag value]…");
+}
 
 void verbs_print(enum resource_kind kind)
 {
-	for (size_t i = 0; i < sizeof verbs / sizeof *verbs; i++) {
-		if (verbs[i].kind == kind) {
-			printf("  twinspan %s %s <id or name>", kind_rules[kind].singular, verbs[i].name);
-			for (const char *flag = verbs[i].flags; flag && *flag;
-			     flag += strcspn(flag, ",") + (strchr(flag, ',') != NULL)) {
-				printf(" [--%.*s …]", (int)strcspn(flag, ","), flag);
-			}
-			printf("%s\n", verbs[i].flags ? "" : " [--flag value]…");
+	for (size_t i = COMMON_VERBS; i < VERBS; i++) {
+		struct verb verb = verb_at(i);
+		if (kind == RESOURCE_KINDS || verb.kind == kind) {
+			printf("  twinspan %s %s <id or name>", kind_rules[verb.kind].singular, verb.name);
+			print_flags(stdout, &verb);
+			printf("\n      %s\n", action_rules[i - COMMON_VERBS].help);
 		}
 	}
 }
@@ -383,22 +323,23 @@ static bool has_tunnels(enum resource_kind kind)
 	return kind == RESOURCE_VPN_TUNNEL || kind == RESOURCE_VPN_CONNECTION;
 }
 
-// The verb of that name, or NULL with a message.
-static const struct verb *verb_find(enum resource_kind kind, const char *name)
+// The verb of that name; false with a message.
+static bool verb_find(enum resource_kind kind, const char *name, struct verb *verb)
 {
 	struct nearest nearest = {.given = name};
-	for (size_t i = 0; i < sizeof verbs / sizeof *verbs; i++) {
-		if (verbs[i].kind != RESOURCE_KINDS && verbs[i].kind != kind) {
+	for (size_t i = 0; i < VERBS; i++) {
+		*verb = verb_at(i);
+		if (verb->kind != RESOURCE_KINDS && verb->kind != kind) {
 			continue;
 		}
-		if (strcmp(verbs[i].name, name) == 0) {
-			return &verbs[i];
+		if (strcmp(verb->name, name) == 0) {
+			return true;
 		}
-		nearest_offer(&nearest, verbs[i].name);
+		nearest_offer(&nearest, verb->name);
 	}
-	fprintf(stderr, "twinspan: %1$s has no verb %2$s%3$s; `twinspan %1$s help` lists them\n", kind_rules[kind].singular, name,
-	        nearest_hint(&nearest));
-	return NULL;
+	fprintf(stderr, "twinspan: %1$s has no verb %2$s%3$s; `twinspan %1$s help` lists them\n", kind_rules[kind].singular,
+	        name, nearest_hint(&nearest));
+	return false;
 }
 
 static bool wait_fits(const struct verb *verb, enum resource_kind kind, const struct arguments *arguments)
@@ -414,10 +355,8 @@ static bool wait_fits(const struct verb *verb, enum resource_kind kind, const st
 static void print_usage(FILE *out, enum resource_kind kind, const struct verb *verb)
 {
 	fprintf(out, "usage: twinspan %s %s%s", kind_rules[kind].singular, verb->name, verb->about_one ? " <id or name>" : "");
-	for (const char *flag = verb->flags; flag && *flag; flag += strcspn(flag, ",") + (strchr(flag, ',') != NULL)) {
-		fprintf(out, " [--%.*s …]", (int)strcspn(flag, ","), flag);
-	}
-	fprintf(out, "%s%s\n", verb->flags ? "" : " [--flag value]…", verb->waits && has_tunnels(kind) ? " [--wait [seconds]]" : "");
+	print_flags(out, verb);
+	fprintf(out, "%s\n", verb->waits && has_tunnels(kind) ? " [--wait [seconds]]" : "");
 }
 
 int verb_run(struct api *api, enum resource_kind kind, struct arguments *arguments)
@@ -427,8 +366,8 @@ int verb_run(struct api *api, enum resource_kind kind, struct arguments *argumen
 		help_print_kind(kind);
 		return EXIT_OK;
 	}
-	const struct verb *verb = verb_find(kind, name);
-	if (!verb) {
+	struct verb found, *verb = &found;
+	if (!verb_find(kind, name, verb)) {
 		return EXIT_USAGE;
 	}
 	if (arguments->help) {

@@ -8,7 +8,7 @@
 // The exit status of the process.
 int verb_run(struct api *api, enum resource_kind kind, struct arguments *arguments);
 
-// The verbs that belong to this kind alone, one a line.
+// The verbs that belong to this kind alone (RESOURCE_KINDS: to any one), with what they do.
 void verbs_print(enum resource_kind kind);
 
 // configuration.c: fills the pre-shared key in, and prints the document or writes its files into a directory.

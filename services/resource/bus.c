@@ -221,7 +221,7 @@ static bool take_shown(struct resource_bus *bus, const char *key, struct bytes v
 		    .reason = row->reason,
 		    .since = row->since,
 		};
-		resource_report_route(bus->service->resource, text_bytes(key), &route);
+		usable = resource_report_route(bus->service->resource, text_bytes(key), &route);
 	}
 	if (row) {
 		twinspan__border_gateway_route_row__free_unpacked(row, NULL);
@@ -257,7 +257,7 @@ static bool take_vpc_route(struct resource_bus *bus, const char *key, struct byt
 		    .reason = row->reason,
 		    .since = row->since,
 		};
-		resource_report_route(bus->service->resource, text_bytes(own_key), &route);
+		usable = resource_report_route(bus->service->resource, text_bytes(own_key), &route);
 	}
 	if (row) {
 		twinspan__vpc_route__free_unpacked(row, NULL);

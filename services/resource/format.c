@@ -17,8 +17,9 @@ static const char *check_label(const char *text, uint64_t maximum)
 	if (strlen(text) > maximum) {
 		return maximum == 64 ? "at most 64 octets of text" : "at most 256 octets of text";
 	}
-	for (; *text; text++) {
-		if ((unsigned char)*text < 0x20 || *text == 0x7f) {
+	for (const unsigned char *at = (const unsigned char *)text; *at; at++) {
+		bool c1 = at[0] == 0xc2 && at[1] >= 0x80 && at[1] <= 0x9f; // U+0080 to U+009F: terminals obey them too
+		if (*at < 0x20 || *at == 0x7f || c1) {
 			return "text without control characters";
 		}
 	}

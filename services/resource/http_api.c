@@ -80,9 +80,7 @@ static bool find_actor(struct service *service, const char *header, struct actor
 
 // ---- for what ----
 struct route {
-	enum resource_kind kind; // RESOURCE_KINDS: of every kind
-	bool item;               // below an id
-	const char *below;
+	bool item; // below an id
 	const char *method;
 	void (*handle)(const struct api_call *call);
 };
@@ -112,53 +110,63 @@ static void restart(const struct api_call *call)
 	api_change(call, ACTION_RESTART);
 }
 
+// Of every kind.
 static const struct route routes[] = {
-    {RESOURCE_KINDS, false, NULL, "GET", api_list},
-    {RESOURCE_KINDS, false, NULL, "POST", create},
-    {RESOURCE_KINDS, true, NULL, "GET", api_show},
-    {RESOURCE_KINDS, true, NULL, "PATCH", update},
-    {RESOURCE_KINDS, true, NULL, "DELETE", delete},
-    {RESOURCE_VPN_CONNECTION, true, "tunnels", "POST", add_tunnels},
-    {RESOURCE_VPN_TUNNEL, true, "rekey", "POST", api_rekey},
-    {RESOURCE_VPN_TUNNEL, true, "restart", "POST", restart},
-    {RESOURCE_VPN_TUNNEL, true, "configuration", "GET", api_configuration},
-    {RESOURCE_VPN_TUNNEL, true, "events", "GET", api_events},
+    {false, "GET", api_list}, {false, "POST", create},  {true, "GET", api_show},
+    {true, "PATCH", update},  {true, "DELETE", delete},
+};
+enum { ROUTES = sizeof routes / sizeof routes[0] };
+
+// What action_rules says there is below a resource.
+static void (*const actions[ACTION_RULES])(const struct api_call *call) = {
+    [ACTION_TUNNELS] = add_tunnels,       [ACTION_REKEY] = api_rekey,         [ACTION_RESTART_TUNNEL] = restart,
+    [ACTION_EVENTS] = api_events,         [ACTION_TABLE_ROUTES] = api_routes, [ACTION_CONFIGURATION] = api_configuration,
+    [ACTION_GATEWAY_ROUTES] = api_routes,
 };
 
-static bool matches(const struct route *route, const struct api_call *call)
+// The action with this method, or (`method` NULL) any.
+static size_t find_action(const struct api_call *call, const char *method)
 {
-	bool below = route->below ? call->below && strcmp(route->below, call->below) == 0 : !call->below;
-	return below && route->item == (call->id != NULL) && (route->kind == RESOURCE_KINDS || route->kind == call->kind);
+	size_t i = 0;
+	while (i < ACTION_RULES && !(action_rules[i].kind == call->kind && strcmp(action_rules[i].name, call->below) == 0 &&
+	                             (!method || strcmp(action_rules[i].method, method) == 0))) {
+		i++;
+	}
+	return i;
+}
+
+static void add_method(char allow[static 64], const char *method)
+{
+	size_t n = strlen(allow);
+	snprintf(allow + n, 64 - n, "%s%s", n ? ", " : "", method);
 }
 
 static void dispatch(const struct api_call *call)
 {
+	const char *method = call->request->method;
 	char allow[64] = "";
-	for (size_t i = 0; i < sizeof routes / sizeof routes[0]; i++) {
-		if (!matches(&routes[i], call)) {
+	if (call->below) {
+		size_t action = find_action(call, method);
+		if (action < ACTION_RULES) {
+			actions[action](call);
+			return;
+		}
+		add_method(allow, action_rules[find_action(call, NULL)].method);
+	}
+	for (size_t i = 0; i < ROUTES && !call->below; i++) {
+		if (routes[i].item != (call->id != NULL)) {
 			continue;
 		}
-		if (strcmp(routes[i].method, call->request->method) == 0) {
+		if (strcmp(routes[i].method, method) == 0) {
 			routes[i].handle(call);
 			return;
 		}
-		size_t n = strlen(allow);
-		snprintf(allow + n, sizeof allow - n, "%s%s", n ? ", " : "", routes[i].method);
+		add_method(allow, routes[i].method);
 	}
 	struct problem problem = {0};
-	problem_set(&problem, 405, "wrong-method", NULL, call->request->method, "the methods here are %s", allow);
+	problem_set(&problem, 405, "wrong-method", NULL, method, "the methods here are %s", allow);
 	const struct http_field fields[] = {{"Cache-Control", "no-store"}, {"Allow", allow}};
 	answer_problem_with(call->request, &problem, fields, 2);
-}
-
-static bool route_exists(const struct api_call *call)
-{
-	for (size_t i = 0; i < sizeof routes / sizeof routes[0]; i++) {
-		if (matches(&routes[i], call)) {
-			return true;
-		}
-	}
-	return false;
 }
 
 // "/v1/<plural>[/<id>[/<below>]]"; `path` is cut into its parts.
@@ -183,16 +191,18 @@ static bool read_path(char *path, struct api_call *call)
 	call->kind = kind_by_plural(parts[0]);
 	call->id = parts[1];
 	call->below = parts[2];
-	return call->kind != RESOURCE_KINDS && route_exists(call);
+	return call->kind != RESOURCE_KINDS && (!call->below || find_action(call, NULL) < ACTION_RULES);
 }
 
-static void answer_openapi(struct http_request *request)
+// The same for everybody and all the time: made when it is asked for first.
+static void answer_openapi(struct service *service, struct http_request *request)
 {
-	json_t *document = openapi_document();
-	char *text = json_dumps(document, JSON_INDENT(2));
-	json_decref(document);
-	api_respond(request, 200, "application/json", text, NULL, 0);
-	free(text);
+	if (!service->openapi) {
+		json_t *document = openapi_document();
+		service->openapi = json_dumps(document, JSON_INDENT(2));
+		json_decref(document);
+	}
+	api_respond(request, 200, "application/json", service->openapi, NULL, 0);
 }
 
 void api_handle(void *context, struct http_request *request)
@@ -200,7 +210,7 @@ void api_handle(void *context, struct http_request *request)
 	struct service *service = context;
 	struct api_call call = {.service = service, .request = request};
 	if (strcmp(request->path, "/openapi.json") == 0 && strcmp(request->method, "GET") == 0) {
-		answer_openapi(request);
+		answer_openapi(service, request);
 		return;
 	}
 	char *path = duplicate_text(request->path);

@@ -55,71 +55,154 @@ static const struct record *find_row(const struct api_call *call)
 }
 
 // ---- reading ----
-struct filters {
-	enum resource_kind kind;
-	const char *allowed; // one parameter's name, or NULL: the texts of the kind
+struct parameters {
+	const char *allowed; // names, separated by commas
 	struct problem problem;
 };
 
 static void check_parameter(void *context, const char *name, const char *value)
 {
-	struct filters *filters = context;
+	struct parameters *parameters = context;
 	(void)value;
-	bool known;
-	if (filters->allowed) {
-		known = strcmp(name, filters->allowed) == 0;
-	} else {
-		struct field_shape shape = field_shape_of(filters->kind, name);
-		known = shape.type == TYPE_TEXT && !shape.list && !strchr(name, '.');
-	}
-	if (!known && filters->problem.status == 0) {
-		problem_set(&filters->problem, 400, "unknown-parameter", name, NULL, "there is no such query parameter here");
+	if (!in_list(parameters->allowed, name) && parameters->problem.status == 0) {
+		problem_set(&parameters->problem, 400, "unknown-parameter", name, NULL,
+		            "there is no such query parameter here; /openapi.json lists those there are");
 	}
 }
 
 bool parameters_fit(const struct api_call *call, const char *allowed)
 {
-	struct filters filters = {.kind = call->kind, .allowed = allowed};
-	http_query_each(call->request, check_parameter, &filters);
-	if (filters.problem.status) {
-		answer_problem(call->request, &filters.problem);
+	struct parameters parameters = {.allowed = allowed};
+	http_query_each(call->request, check_parameter, &parameters);
+	if (parameters.problem.status) {
+		answer_problem(call->request, &parameters.problem);
 	}
-	return filters.problem.status == 0;
+	return parameters.problem.status == 0;
 }
 
-static bool passes_filters(const struct api_call *call, const struct record *row)
+// ---- pages ----
+static bool read_limit(const char *text, size_t *limit, struct problem *problem)
 {
-	size_t count;
-	const struct field_rule *rules = field_rules_of(call->kind, &count);
-	for (size_t i = 0; i < count; i++) {
-		struct field_shape shape = field_shape_of(call->kind, rules[i].path);
-		const char *wanted = shape.type == TYPE_TEXT && !shape.list && !strchr(rules[i].path, '.')
-		                         ? http_query(call->request, rules[i].path)
-		                         : NULL;
-		if (wanted && !record_is(row, rules[i].path, wanted)) {
-			return false;
-		}
+	*limit = text ? 0 : PAGE_DEFAULT;
+	for (const char *at = text; at && *at >= '0' && *at <= '9' && *limit <= PAGE_MAXIMUM; at++) {
+		*limit = *limit * 10 + (size_t)(*at - '0');
 	}
-	return true;
+	bool number = !text || text[strspn(text, "0123456789")] == '\0';
+	return (number && *limit >= 1 && *limit <= PAGE_MAXIMUM) ||
+	       problem_set(problem, 400, "out-of-range", "limit", text, "must be a whole number from 1 to %d", PAGE_MAXIMUM);
+}
+
+static bool read_page(const struct api_call *call, struct page *page, struct problem *problem)
+{
+	*page = (struct page){.cursor = http_query(call->request, "cursor")};
+	return read_limit(http_query(call->request, "limit"), &page->limit, problem);
+}
+
+static void answer_page(const struct api_call *call, json_t *items, const struct page *page)
+{
+	json_t *json = json_pack("{s:o}", "items", items);
+	if (page->next[0]) {
+		json_object_set_new(json, "nextCursor", json_string(page->next));
+	}
+	answer_json(call, 200, json, NULL, 0);
+}
+
+struct reading {
+	const struct api_call *call;
+	struct list_query query;
+	struct problem problem;
+	json_t *items;
+};
+
+static void read_filter(void *context, const char *name, const char *value)
+{
+	struct reading *reading = context;
+	if (in_list("limit,cursor", name) || reading->problem.status) {
+		return;
+	}
+	struct list_filter filter = {name, value ? value : ""};
+	if (!list_filter_fits(reading->query.kind, &filter, &reading->problem)) {
+		return;
+	}
+	if (reading->query.filter_count == LIST_FILTERS) {
+		problem_set(&reading->problem, 400, "too-many-parameters", name, NULL, "at most %d filters at once",
+		            LIST_FILTERS);
+		return;
+	}
+	reading->query.filters[reading->query.filter_count++] = filter;
+}
+
+static void add_item(void *context, const struct record *row)
+{
+	struct reading *reading = context;
+	json_array_append_new(reading->items, shown_json(reading->call->service, row, false));
 }
 
 void api_list(const struct api_call *call)
 {
+	struct reading reading = {.call = call, .query = {.actor = &call->actor, .kind = call->kind}};
+	struct page page;
+	if (resource_may_read(&call->actor, call->kind, &reading.problem) && read_page(call, &page, &reading.problem)) {
+		http_query_each(call->request, read_filter, &reading);
+	}
+	reading.items = json_array();
+	if (reading.problem.status ||
+	    !resource_list(call->service->resource, &reading.query, &page, add_item, &reading, &reading.problem)) {
+		json_decref(reading.items);
+		answer_problem(call->request, &reading.problem);
+		return;
+	}
+	answer_page(call, reading.items, &page);
+}
+
+// The array at a path like "routeTables.effectiveRoutes", taken out of the JSON that it is in.
+static json_t *take_list(json_t *json, const char *path)
+{
+	json_t *at = json;
+	while (*path) {
+		char name[64];
+		size_t length = strcspn(path, ".");
+		snprintf(name, sizeof name, "%.*s", (int)length, path);
+		at = json_object_get(at, name);
+		path += length + (path[length] == '.');
+	}
+	json_t *list = at ? json_incref(at) : json_array();
+	json_decref(json);
+	return list;
+}
+
+static enum shown_table table_of(const char *name)
+{
+	return !name || strcmp(name, "EFFECTIVE") == 0 ? SHOWN_EFFECTIVE
+	       : strcmp(name, "PROPAGATED") == 0       ? SHOWN_PROPAGATED
+	                                               : SHOWN_STATIC;
+}
+
+void api_routes(const struct api_call *call)
+{
+	bool gateway = call->kind == RESOURCE_BORDER_GATEWAY;
+	const struct record *row = find_row(call);
+	if (!row || !parameters_fit(call, gateway ? "limit,cursor,destination,table" : "limit,cursor,destination")) {
+		return;
+	}
+	const char *table = http_query(call->request, "table");
+	struct route_query query = {.table = gateway ? table_of(table) : SHOWN_VPC,
+	                            .destination = http_query(call->request, "destination")};
 	struct problem problem = {0};
-	if (!resource_may_read(&call->actor, call->kind, &problem)) {
+	struct page page;
+	struct record *routes = NULL;
+	if (table && !in_list(ROUTE_TABLE_VALUES, table)) {
+		problem_set(&problem, 400, "wrong-type", "table", table, "must be one of %s", ROUTE_TABLE_VALUES);
+	} else if (read_page(call, &page, &problem)) {
+		routes = resource_routes(call->service->resource, row, &query, &page, &problem);
+	}
+	if (!routes) {
 		answer_problem(call->request, &problem);
 		return;
 	}
-	if (!parameters_fit(call, NULL)) {
-		return;
-	}
-	json_t *items = json_array();
-	for (struct row_cursor c = {0}; resource_next(call->service->resource, call->kind, &c);) {
-		if (resource_visible(&call->actor, c.row) && passes_filters(call, c.row)) {
-			json_array_append_new(items, shown_json(call->service, c.row, false));
-		}
-	}
-	answer_json(call, 200, json_pack("{s:o}", "items", items), NULL, 0);
+	json_t *items = take_list(record_to_json(routes), route_list_path(query.table));
+	record_free(&routes);
+	answer_page(call, items, &page);
 }
 
 void api_show(const struct api_call *call)

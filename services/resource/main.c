@@ -76,6 +76,7 @@ int main(void)
 	resource_free(&service.resource);
 	map_free(&service.token_ids, free);
 	map_free(&service.measured, free);
+	free(service.openapi);
 	health_free(&service.health);
 	loop_free(&service.loop);
 	wipe(service.secret_key, sizeof service.secret_key);

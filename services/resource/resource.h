@@ -125,7 +125,7 @@ void resource_report_event(struct resource *resource, const char *tunnel_id, con
 size_t resource_events(const struct resource *resource, const char *tunnel_id,
                        struct tunnel_event out[static 2 * TUNNEL_EVENTS]);
 
-enum shown_table { SHOWN_STATIC, SHOWN_PROPAGATED, SHOWN_EFFECTIVE, SHOWN_VPC };
+enum shown_table { SHOWN_STATIC, SHOWN_PROPAGATED, SHOWN_EFFECTIVE, SHOWN_VPC, SHOWN_TABLES };
 struct shown_route {
 	enum shown_table table;
 	const char *owner; // border gateway, or VPC route table
@@ -145,12 +145,52 @@ struct shown_route {
 };
 // The members of a next-hop group. `tunnel_ids` NULL: the group is gone.
 void resource_report_group(struct resource *resource, const char *group_id, const char *const *tunnel_ids, size_t count);
-void resource_report_route(struct resource *resource, struct bytes key,
-                           const struct shown_route *route); // key: the reporter's own
+// `key` is the reporter's own; `route` NULL: it is gone. False: its destination is no prefix, and nothing is changed.
+bool resource_report_route(struct resource *resource, struct bytes key, const struct shown_route *route);
 
 // ---- showing ----
-// A copy of the row with its outputs filled in and without secrets. `routes`: with its route tables, which can be long.
+// A copy of the row with its outputs filled in and without secrets. `routes`: with the first ROUTES_SHOWN of each route table.
+enum { ROUTES_SHOWN = 100 };
 struct record *resource_show(const struct resource *resource, const struct record *row, bool routes);
+
+// ---- pages. A cursor is opaque to whoever asks, and holds while rows come and go: what is there all the time comes once ----
+enum { CURSOR_TEXT = 1408 };
+struct page {
+	size_t limit;           // items at most
+	const char *cursor;     // where the page before ended; NULL: from the start
+	char next[CURSOR_TEXT]; // out: where this one ended; "": there is no more
+};
+struct list_filter {
+	const char *path; // a field of the kind, not one inside another; a shown value as well as a stored one
+	const char *value;
+};
+enum { LIST_FILTERS = 16, LIST_EXAMINED = 10000 };
+struct list_query {
+	const struct actor *actor;
+	enum resource_kind kind;
+	struct list_filter filters[LIST_FILTERS];
+	size_t filter_count;
+};
+// Whether rows of the kind can be filtered so; a 400 problem if not.
+bool list_filter_fits(enum resource_kind kind, const struct list_filter *filter, struct problem *problem);
+// Calls `visit` for each row that the actor sees and the filters let through, in the order in which they were made. At most
+// LIST_EXAMINED rows are looked at: a page may be short, or empty, and have a next one. False, and a 400 problem: the cursor is
+// none.
+typedef void list_fn(void *context, const struct record *row);
+bool resource_list(const struct resource *resource, const struct list_query *query, struct page *page, list_fn *visit,
+                   void *context, struct problem *problem);
+
+struct route_query {
+	enum shown_table table;
+	const char *destination; // only this prefix; NULL: all
+};
+// The route tables of a border gateway or VPC route table, by destination, effective ones first. A row of the kind with nothing
+// but the page's routes, at `path` (route_list_path), to be freed. NULL, and a 400 problem: a cursor or destination that is
+// none.
+struct record *resource_routes(const struct resource *resource, const struct record *owner, const struct route_query *query,
+                               struct page *page, struct problem *problem);
+const char *route_list_path(enum shown_table table); // "routeTables.effectiveRoutes"
+
 // The figures of a tunnel as reported last.
 struct tunnel_figures {
 	bool up;

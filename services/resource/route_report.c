@@ -1,83 +1,217 @@
-// The route tables as `route` reports them, and the members of the next-hop groups they name.
+// The route tables as `route` reports them, kept in the order in which they are shown, and the members of the next-hop groups
+// they name. There can be millions: one allocation each, and nothing is done to all of them for one that changes or is asked
+// for.
+#include <assert.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/base/address.h"
 #include "common/base/alloc.h"
+#include "common/base/invariant.h"
+#include "services/resource/cursor.h"
+#include "services/resource/sorted.h"
 #include "services/resource/store.h"
 
-// ---- routes ----
-static void free_route(void *at)
+// ---- one route ----
+static void *take(uint8_t **at, const void *from, size_t size)
 {
-	struct route_report *report = at;
-	if (!report) {
-		return;
+	uint8_t *to = *at;
+	if (size) {
+		memcpy(to, from, size);
 	}
-	struct shown_route *route = &report->route;
-	const char *texts[] = {route->owner, route->destination, route->next_hop_type, route->next_hop_id,
-	                       route->type,  route->reason,      route->group_id};
-	for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
-		free((char *)(uintptr_t)texts[i]);
-	}
-	for (size_t i = 0; i < route->tunnel_count; i++) {
-		free((char *)(uintptr_t)route->tunnel_ids[i]);
-	}
-	free((void *)(uintptr_t)route->tunnel_ids);
-	free((void *)(uintptr_t)route->as_path);
-	free(report);
+	*at += size;
+	return to;
 }
 
-static void free_owner(void *at)
+// The texts of a route, those that may be NULL too.
+enum { ROUTE_TEXTS = 7 };
+static const char **text_of(struct shown_route *route, size_t i)
 {
-	struct map *routes = at;
-	map_free(&routes, free_route);
+	const char **const texts[ROUTE_TEXTS] = {&route->owner, &route->destination, &route->next_hop_type, &route->next_hop_id,
+	                                         &route->type,  &route->reason,      &route->group_id};
+	return texts[i];
 }
 
 static struct route_report *copy_route(const struct shown_route *from)
 {
-	struct route_report *report = allocate(sizeof *report);
-	struct shown_route *to = &report->route;
-	*to = *from;
-	to->owner = duplicate_text(from->owner);
-	to->destination = duplicate_text(from->destination);
-	to->next_hop_type = duplicate_text(from->next_hop_type);
-	to->next_hop_id = duplicate_text(from->next_hop_id);
-	to->type = duplicate_text(from->type);
-	to->reason = duplicate_text(from->reason);
-	to->group_id = duplicate_text(from->group_id);
-	uint32_t *as_path = allocate_array(from->as_path_length + 1, sizeof *as_path);
-	if (from->as_path_length) {
-		memcpy(as_path, from->as_path, from->as_path_length * sizeof *as_path);
+	struct shown_route copy = *from;
+	size_t size =
+	    sizeof(struct route_report) + from->tunnel_count * sizeof(char *) + from->as_path_length * sizeof(uint32_t);
+	for (size_t i = 0; i < ROUTE_TEXTS; i++) {
+		size += *text_of(&copy, i) ? strlen(*text_of(&copy, i)) + 1 : 0;
 	}
-	to->as_path = as_path;
-	const char **tunnels = allocate_array(from->tunnel_count + 1, sizeof *tunnels);
 	for (size_t i = 0; i < from->tunnel_count; i++) {
-		tunnels[i] = duplicate_text(from->tunnel_ids[i]);
+		size += strlen(from->tunnel_ids[i]) + 1;
 	}
-	to->tunnel_ids = tunnels;
+	struct route_report *report = allocate(size);
+	uint8_t *at = (uint8_t *)(report + 1);
+	const char **tunnels = take(&at, from->tunnel_ids, from->tunnel_count * sizeof(char *));
+	copy.as_path = take(&at, from->as_path, from->as_path_length * sizeof(uint32_t));
+	for (size_t i = 0; i < from->tunnel_count; i++) {
+		tunnels[i] = take(&at, from->tunnel_ids[i], strlen(from->tunnel_ids[i]) + 1);
+	}
+	copy.tunnel_ids = tunnels;
+	for (size_t i = 0; i < ROUTE_TEXTS; i++) {
+		const char **text = text_of(&copy, i);
+		*text = *text ? take(&at, *text, strlen(*text) + 1) : NULL;
+	}
+	invariant(at == (uint8_t *)report + size);
+	report->route = copy;
 	return report;
 }
 
-void resource_report_route(struct resource *resource, struct bytes key, const struct shown_route *route)
+// ---- the order ----
+enum { REPORTER_KEY = 520, ORDER_OCTETS = 1 + 1 + 16 + 1 + 1 + REPORTER_KEY };
+static_assert((size_t)ORDER_OCTETS <= (size_t)CURSOR_OCTETS, "a cursor holds a place");
+struct order {
+	uint8_t octets[ORDER_OCTETS];
+	size_t length;
+};
+
+static void put(struct order *order, const void *octets, size_t length)
 {
-	char *owner = map_remove(resource->route_owners, key);
-	struct map *routes = owner ? map_find_text(resource->routes, owner) : NULL;
-	if (routes) {
-		free_route(map_remove(routes, key));
-		if (map_count(routes) == 0) {
-			free_owner(map_remove_text(resource->routes, owner));
-		}
+	invariant(order->length + length <= ORDER_OCTETS);
+	memcpy(order->octets + order->length, octets, length);
+	order->length += length;
+}
+
+static void begin_order(struct order *order, enum shown_table table, const struct prefix *prefix)
+{
+	order->length = 0;
+	put(order, &(uint8_t){(uint8_t)table}, 1);
+	if (prefix) {
+		put(order, &prefix->address.length, 1);
+		put(order, prefix->address.octets, prefix->address.length);
+		put(order, &prefix->length, 1);
 	}
+}
+
+static struct bytes order_of(const struct shown_route *route, struct bytes key, struct order *order)
+{
+	struct prefix prefix;
+	bool parsed = prefix_parse(route->destination, &prefix);
+	invariant(parsed); // looked at when it was taken
+	begin_order(order, route->table, &prefix);
+	put(order, &(uint8_t){!route->effective}, 1);
+	put(order, key.data, key.length);
+	return (struct bytes){order->octets, order->length};
+}
+
+// ---- owners ----
+const struct route_owner *route_owner_find(const struct resource *resource, const char *id)
+{
+	return map_find_text(resource->route_owners, id);
+}
+
+static void free_owner(void *at)
+{
+	struct route_owner *owner = at;
+	sorted_free(&owner->routes, free);
+	free(owner->id);
 	free(owner);
-	if (!route) {
+}
+
+static void count(struct route_owner *owner, const struct shown_route *route, bool more)
+{
+	size_t by = more ? 1 : SIZE_MAX; // one less
+	bool learned =
+	    route->table == SHOWN_PROPAGATED && (strcmp(route->type, "EBGP") == 0 || strcmp(route->type, "IBGP") == 0);
+	invariant(more || owner->counts[route->table] > 0);
+	owner->counts[route->table] += by;
+	owner->learned += learned ? by : 0;
+	owner->not_effective += route->table != SHOWN_EFFECTIVE && !route->effective ? by : 0;
+	invariant(owner->learned <= owner->counts[SHOWN_PROPAGATED]);
+}
+
+static void withdraw(struct resource *resource, struct bytes key)
+{
+	struct route_report *report = map_remove(resource->routes, key);
+	if (!report) {
 		return;
 	}
-	routes = map_find_text(resource->routes, route->owner);
-	if (!routes) {
-		routes = map_new(NULL);
-		map_insert_text(resource->routes, route->owner, routes);
+	struct route_owner *owner = report->owner;
+	struct order order;
+	void *removed = sorted_remove(owner->routes, order_of(&report->route, key, &order));
+	invariant(removed == report);
+	count(owner, &report->route, false);
+	free(report);
+	if (sorted_count(owner->routes) == 0) {
+		map_remove_text(resource->route_owners, owner->id);
+		free_owner(owner);
 	}
-	map_insert(routes, key, copy_route(route));
-	map_insert(resource->route_owners, key, duplicate_text(route->owner));
+}
+
+bool resource_report_route(struct resource *resource, struct bytes key, const struct shown_route *route)
+{
+	struct prefix prefix;
+	if (key.length > REPORTER_KEY ||
+	    (route && (!route->type || route->table >= SHOWN_TABLES || !prefix_parse(route->destination, &prefix)))) {
+		return false;
+	}
+	withdraw(resource, key);
+	if (!route) {
+		return true;
+	}
+	struct route_owner *owner = map_find_text(resource->route_owners, route->owner);
+	if (!owner) {
+		owner = allocate(sizeof *owner);
+		owner->id = duplicate_text(route->owner);
+		owner->routes = sorted_new();
+		map_insert_text(resource->route_owners, owner->id, owner);
+	}
+	struct route_report *report = copy_route(route);
+	report->owner = owner;
+	struct order order;
+	bool added = sorted_insert(owner->routes, order_of(route, key, &order), report);
+	invariant(added);
+	map_insert(resource->routes, key, report);
+	count(owner, route, true);
+	return true;
+}
+
+// ---- pages ----
+static bool begins_with(struct bytes text, const struct order *head)
+{
+	return text.length >= head->length && memcmp(text.data, head->octets, head->length) == 0;
+}
+
+bool routes_page(const struct resource *resource, const char *owner_id, const struct route_query *query, struct page *page,
+                 void (*visit)(void *context, const struct shown_route *route), void *context, struct problem *problem)
+{
+	const struct route_owner *owner = route_owner_find(resource, owner_id);
+	struct prefix prefix;
+	struct order head;
+	page->next[0] = '\0';
+	if (query->destination && !prefix_parse(query->destination, &prefix)) {
+		return problem_set(problem, 400, "bad-value", "destination", query->destination,
+		                   "must be a prefix a.b.c.d/n without host bits");
+	}
+	begin_order(&head, query->table, query->destination ? &prefix : NULL);
+	uint8_t octets[CURSOR_OCTETS];
+	struct bytes at = {head.octets, head.length};
+	if (page->cursor) {
+		at.data = octets;
+		if (!cursor_read(page->cursor, octets, &at.length, problem)) {
+			return false;
+		}
+		if (!begins_with(at, &head)) {
+			return problem_set(problem, 400, "bad-cursor", "cursor", NULL, "is of another list: begin without one");
+		}
+	}
+	struct sorted_entry entry;
+	bool first = !page->cursor;
+	for (size_t shown = 0; owner && sorted_after(owner->routes, at, first, &entry) && begins_with(entry.key, &head);
+	     shown++) {
+		if (shown == page->limit) {
+			cursor_write(page->next, at);
+			break;
+		}
+		visit(context, &((const struct route_report *)entry.value)->route);
+		at = entry.key;
+		first = false;
+	}
+	return true;
 }
 
 // ---- next-hop groups ----
@@ -106,7 +240,7 @@ void resource_report_group(struct resource *resource, const char *group_id, cons
 
 void routes_free(struct resource *resource)
 {
-	map_free(&resource->routes, free_owner);
-	map_free(&resource->route_owners, free);
+	map_free(&resource->routes, NULL); // the owners free them
+	map_free(&resource->route_owners, free_owner);
 	map_free(&resource->groups, free_group);
 }

@@ -23,6 +23,7 @@ struct service {
 	char admin_hash[SHA256_TEXT]; // of the first token, which is a file's and not a row
 	struct map *token_ids;        // hash of a token -> its id
 	struct map *measured;         // tunnel id -> the labels of its metrics
+	char *openapi;                // the document, made once
 };
 
 // ---- bus.c ----
@@ -69,6 +70,7 @@ struct api_call {
 	const char *below; // "tunnels", "rekey", …; NULL: the resource itself
 };
 void api_list(const struct api_call *call);
+void api_routes(const struct api_call *call);
 void api_show(const struct api_call *call);
 void api_change(const struct api_call *call, enum action action);
 void api_rekey(const struct api_call *call);
@@ -77,7 +79,7 @@ void api_events(const struct api_call *call);
 // Answers with `json` (taken over). `location` may be NULL; `revision` 0: no ETag.
 void answer_json(const struct api_call *call, unsigned status, json_t *json, const char *location, uint64_t revision);
 json_t *shown_json(const struct service *service, const struct record *row, bool routes);
-// Whether the query has no parameter but `allowed` (""; NULL: the texts of the kind); a problem is answered if not.
+// Whether the query has no parameter but `allowed` (names, separated by commas); a problem is answered if not.
 bool parameters_fit(const struct api_call *call, const char *allowed);
 // ---- http_api.c ----
 void api_respond(struct http_request *request, unsigned status, const char *type, const char *text,

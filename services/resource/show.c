@@ -1,11 +1,8 @@
 // A row as a user sees it: with what was reported of it, and without what nobody may see.
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
-#include "common/base/address.h"
-#include "common/base/alloc.h"
 #include "services/resource/check.h"
 #include "services/resource/store.h"
 
@@ -27,21 +24,6 @@ static void set_if(struct record *row, const char *path, const char *text)
 }
 
 // ---- routes ----
-static int compare_routes(const void *a, const void *b)
-{
-	const struct shown_route *first = *(const struct shown_route *const *)a,
-	                         *second = *(const struct shown_route *const *)b;
-	struct prefix p, q;
-	int order = 0;
-	if (prefix_parse(first->destination, &p) && prefix_parse(second->destination, &q)) {
-		order = prefix_compare(&p, &q);
-	}
-	if (order == 0) {
-		order = (int)second->effective - (int)first->effective;
-	}
-	return order ? order : strcmp(first->next_hop_id, second->next_hop_id);
-}
-
 static void show_route(const struct resource *resource, struct record *out, const struct shown_route *route)
 {
 	const struct group_report *group = route->group_id ? map_find_text(resource->groups, route->group_id) : NULL;
@@ -72,26 +54,65 @@ static void show_route(const struct resource *resource, struct record *out, cons
 	}
 }
 
+const char *route_list_path(enum shown_table table)
+{
+	static const char *const paths[SHOWN_TABLES] = {[SHOWN_STATIC] = "routeTables.staticRoutes",
+	                                                [SHOWN_PROPAGATED] = "routeTables.propagatedRoutes",
+	                                                [SHOWN_EFFECTIVE] = "routeTables.effectiveRoutes",
+	                                                [SHOWN_VPC] = "routes"};
+	return paths[table];
+}
+
+struct routes_shown {
+	const struct resource *resource;
+	struct record *row;
+};
+
+static void add_route(void *context, const struct shown_route *route)
+{
+	struct routes_shown *shown = context;
+	show_route(shown->resource, record_append(shown->row, route_list_path(route->table)), route);
+}
+
+struct record *resource_routes(const struct resource *resource, const struct record *owner, const struct route_query *query,
+                               struct page *page, struct problem *problem)
+{
+	struct routes_shown shown = {resource, record_new(record_kind(owner))};
+	if (!routes_page(resource, record_text(owner, "id"), query, page, add_route, &shown, problem)) {
+		record_free(&shown.row);
+	}
+	return shown.row;
+}
+
+// The first routes of each table, and how many there are.
 static void show_routes(const struct resource *resource, struct record *row)
 {
-	static const char *const lists[] = {[SHOWN_STATIC] = "routeTables.staticRoutes",
-	                                    [SHOWN_PROPAGATED] = "routeTables.propagatedRoutes",
-	                                    [SHOWN_EFFECTIVE] = "routeTables.effectiveRoutes",
-	                                    [SHOWN_VPC] = "routes"};
-	const struct map *routes = map_find_text(resource->routes, record_text(row, "id"));
-	size_t count = routes ? map_count(routes) : 0, n = 0;
-	const struct shown_route **sorted = allocate_array(count + 1, sizeof *sorted);
-	for (struct map_cursor c = {0}; routes && n < count && map_next(routes, &c);) {
-		sorted[n++] = &((const struct route_report *)c.value)->route;
-	}
-	qsort(sorted, n, sizeof *sorted, compare_routes);
-	bool vpc = record_kind(row) == RESOURCE_VPC_ROUTE_TABLE;
-	for (size_t i = 0; i < n; i++) {
-		if (vpc == (sorted[i]->table == SHOWN_VPC)) {
-			show_route(resource, record_append(row, lists[sorted[i]->table]), sorted[i]);
+	static const struct route_owner none = {0};
+	const struct route_owner *owner = route_owner_find(resource, record_text(row, "id"));
+	bool vpc = record_kind(row) == RESOURCE_VPC_ROUTE_TABLE, truncated = false;
+	struct routes_shown shown = {resource, row};
+	owner = owner ? owner : &none;
+	for (size_t table = 0; table < SHOWN_TABLES; table++) {
+		struct problem problem;
+		struct page page = {.limit = ROUTES_SHOWN};
+		if (vpc == (table == SHOWN_VPC)) {
+			routes_page(resource, record_text(row, "id"), &(struct route_query){.table = (enum shown_table)table},
+			            &page, add_route, &shown, &problem);
+			truncated = truncated || page.next[0];
 		}
 	}
-	free(sorted);
+	if (vpc) {
+		record_set_number(row, "routeCount", owner->counts[SHOWN_VPC]);
+		record_set_number(row, "notEffectiveRouteCount", owner->not_effective);
+		record_set_flag(row, "routesTruncated", truncated);
+		return;
+	}
+	record_set_number(row, "routeTables.staticCount", owner->counts[SHOWN_STATIC]);
+	record_set_number(row, "routeTables.propagatedCount", owner->counts[SHOWN_PROPAGATED]);
+	record_set_number(row, "routeTables.learnedCount", owner->learned);
+	record_set_number(row, "routeTables.effectiveCount", owner->counts[SHOWN_EFFECTIVE]);
+	record_set_number(row, "routeTables.notEffectiveCount", owner->not_effective);
+	record_set_flag(row, "routeTables.truncated", truncated);
 }
 
 // ---- tunnels ----

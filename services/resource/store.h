@@ -13,8 +13,8 @@ struct resource {
 	uint64_t last_order;      // of the row that came last
 	uint64_t last_attachment; // the highest `order` of an attachment
 	struct map *reports;      // tunnel id -> struct report
-	struct map *routes;       // owner id -> struct map: reporter's key -> struct route_report
-	struct map *route_owners; // reporter's key -> owner id
+	struct map *route_owners; // border gateway or VPC route table id -> struct route_owner
+	struct map *routes;       // reporter's key -> struct route_report
 	struct map *groups;       // next-hop group id -> struct group_report
 	struct map *nodes;        // node id -> struct node_report
 };
@@ -57,9 +57,20 @@ struct report {
 	} events[NODE_SERVICES];
 };
 
+// One allocation: what `route` points to stands behind it.
 struct route_report {
-	struct shown_route route; // its texts and lists are its own
+	struct route_owner *owner;
+	struct shown_route route;
 };
+
+struct route_owner {
+	char *id;
+	struct sorted *routes; // table, prefix, effective ones first, reporter's key -> struct route_report
+	size_t counts[SHOWN_TABLES];
+	size_t learned;       // of SHOWN_PROPAGATED, by BGP
+	size_t not_effective; // of all but SHOWN_EFFECTIVE
+};
+const struct route_owner *route_owner_find(const struct resource *resource, const char *id); // NULL: no routes
 
 struct group_report {
 	size_t count;
@@ -82,6 +93,9 @@ const char *tunnel_state_name(enum tunnel_state state);
 const char *ha_status(const struct resource *resource, const struct record *connection);
 void report_drop(struct resource *resource, const char *tunnel_id);
 void reports_free(struct resource *resource);
-void routes_free(struct resource *resource); // route_report.c
+// ---- route_report.c ----
+void routes_free(struct resource *resource);
+bool routes_page(const struct resource *resource, const char *owner_id, const struct route_query *query, struct page *page,
+                 void (*visit)(void *context, const struct shown_route *route), void *context, struct problem *problem);
 
 #endif

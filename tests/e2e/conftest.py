@@ -7,6 +7,7 @@ import pytest
 TOP = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", ".."))
 sys.path[:0] = [os.path.join(TOP, "deploy", "local"), os.path.join(TOP, "tests", "lab")]
 
+import api  # noqa: E402
 import region  # noqa: E402
 from tutorial import Tutorial  # noqa: E402
 
@@ -22,3 +23,20 @@ def tutorial():
     finally:
         region.keep_logs(os.path.join(TOP, "build", "test", "region-log"))
         region.down(lambda _: None)
+
+
+@pytest.fixture(scope="module")
+def postgres():
+    made = api.Postgres()
+    made.start()
+    yield made
+    made.remove()
+
+
+@pytest.fixture
+def service(tmp_path, postgres):
+    postgres.query("DROP SCHEMA IF EXISTS resource CASCADE")
+    made = api.Resource(tmp_path, postgres)
+    made.start()
+    yield made
+    made.close()

@@ -12,56 +12,10 @@ import pytest
 TOP = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(TOP / "tests/lab"))
 import api  # noqa: E402
+from api import CANARY, KINDS, make_region, make_tutorial  # noqa: E402
 from bus import resource_pb2 as R, tables_pb2 as T  # noqa: E402
 
 pytestmark = pytest.mark.skipif(not (api.POSTGRES / "initdb").exists(), reason="no PostgreSQL 15")
-CANARY = "Canary_Key_0987654321"
-KINDS = ["nodes", "vpc-hosts", "vpcs", "subnets", "vpc-route-tables", "border-gateways", "vpc-attachments", "customer-gateways",
-         "vpn-connections", "vpn-tunnels", "border-gateway-routes", "tokens", "quotas"]
-
-
-@pytest.fixture(scope="module")
-def postgres():
-    made = api.Postgres()
-    made.start()
-    yield made
-    made.remove()
-
-
-@pytest.fixture
-def service(tmp_path, postgres):
-    postgres.query("DROP SCHEMA IF EXISTS resource CASCADE")
-    made = api.Resource(tmp_path, postgres)
-    made.start()
-    yield made
-    made.close()
-
-
-def make_region(admin):
-    admin.make("nodes", name="node-a", publicAddresses=[f"198.51.100.{n}" for n in range(17, 31)], fabricAddress="10.255.0.11")
-    admin.make("nodes", name="node-b", publicAddresses=[f"198.51.100.{n}" for n in range(33, 47)], fabricAddress="10.255.0.12")
-    admin.make("vpc-hosts", name="host-1", fabricAddress="10.255.0.21")
-
-
-def make_tutorial(client, key=CANARY):
-    """The tutorial's first steps, by any client; answers the rows by kind."""
-    rows = {"vpcs": client.make("vpcs", name="vpc", cidrBlocks=["10.0.0.0/16"])}
-    vpc = rows["vpcs"]["id"]
-    rows["subnets"] = client.make("subnets", vpcId=vpc, cidr="10.0.1.0/24")
-    rows["border-gateways"] = client.make("border-gateways", name="gateway")
-    gateway = rows["border-gateways"]["id"]
-    rows["vpc-attachments"] = client.make("vpc-attachments", vpcId=vpc, borderGatewayId=gateway)
-    rows["vpc-route-tables"] = client.change("vpc-route-tables", rows["vpcs"]["defaultRouteTableId"], propagations=[{"borderGatewayId": gateway}])
-    rows["customer-gateways"] = client.make("customer-gateways", asn=65010, publicAddresses=["203.0.113.1", "203.0.113.2"])
-    rows["vpn-connections"] = client.make("vpn-connections", borderGatewayId=gateway, customerGatewayId=rows["customer-gateways"]["id"])
-    connection = rows["vpn-connections"]["id"]
-    answer = client.call("POST", f"/v1/vpn-connections/{connection}/tunnels", {"name": "tunnel", "ike": {"preSharedKey": key}})
-    assert answer.status == 201, answer
-    rows["tunnels"] = answer.json["items"]
-    rows["vpn-tunnels"] = rows["tunnels"][0]
-    rows["border-gateway-routes"] = client.make("border-gateway-routes", borderGatewayId=gateway, destination="172.16.0.0/12",
-                                                nextHopType="VPN_CONNECTION", nextHopId=connection)
-    return rows
 
 
 def test_life(service):
@@ -469,17 +423,3 @@ def test_start_without_database(service, postgres):
     service.client(None).refused(503, "GET", "/v1/vpcs")
     postgres.start()
     service.wait_until(lambda: service.admin.call("GET", "/v1/vpcs").status == 200, seconds=20)
-
-
-def test_openapi(service):
-    document = service.client(None).call("GET", "/openapi.json")
-    assert document.status == 200 and document.json["openapi"] == "3.1.0"
-    paths = document.json["paths"]
-    assert {f"/v1/{kind}" for kind in KINDS} <= set(paths) and "/v1/vpn-connections/{id}/tunnels" in paths
-    tunnel = document.json["components"]["schemas"]["NewVpnTunnel"]["properties"]
-    assert tunnel["ike"]["properties"]["lifetimeSeconds"]["minimum"] == 900 and tunnel["adminState"]["enum"] == ["UP", "DOWN"]
-    # The document is true: every operation of it is one of the service's.
-    for path, operations in paths.items():
-        for method in set(operations) - {"parameters"}:
-            answer = service.admin.call(method.upper(), path.replace("{id}", "none-aaaaaaaaaa"), None if method == "get" else {})
-            assert answer.status != 405 and not (answer.status == 404 and "unknown-path" in answer.json["type"]), (method, path, answer)

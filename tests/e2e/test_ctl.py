@@ -168,6 +168,9 @@ def test_route_tables(lab, tutorial):
     effective = page[page.index("routeTables.effectiveRoutes:"):]
     line = next(line for line in effective.splitlines() if line.startswith("192.168.0.0/16"))
     assert "EBGP" in line and a["id"] in line and b["id"] in line and "EFFECTIVE" in line
+    (line,) = [row for row in lab.ok("border-gateway", "routes", "edge", "--destination", "192.168.0.0/16").splitlines() if "EBGP" in row]
+    assert a["id"] in line and lab.json("border-gateway", "routes", "edge", "--table", "STATIC") == {"items": []}
+    assert "table" in lab.refused(1, "border-gateway", "routes", "edge", "--table", "LEARNED")
     table = lab.json("vpc", "show", "prod")["defaultRouteTableId"]
     page = lab.ok("vpc-route-table", "show", table)
     kinds = {line.split()[0]: line for line in page[page.index("routes:"):].splitlines() if "/" in line}

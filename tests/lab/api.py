@@ -95,7 +95,12 @@ class Client:
         return self._expect(201, "POST", f"/v1/{kind}", fields).json
 
     def list(self, kind, query=""):
-        return self._expect(200, "GET", f"/v1/{kind}{query}").json["items"]
+        """All pages of a list."""
+        items, page = [], self._expect(200, "GET", f"/v1/{kind}{query}").json
+        while "nextCursor" in page:
+            items += page["items"]
+            page = self._expect(200, "GET", f"/v1/{kind}{query}{'&' if query else '?'}cursor={page['nextCursor']}").json
+        return items + page["items"]
 
     def show(self, kind, name):
         return self._expect(200, "GET", f"/v1/{kind}/{name}").json
@@ -190,3 +195,35 @@ class Resource:
         finally:
             for bus in self.buses.values():
                 bus.close()
+
+
+CANARY = "Canary_Key_0987654321"
+KINDS = ["nodes", "vpc-hosts", "vpcs", "subnets", "vpc-route-tables", "border-gateways", "vpc-attachments", "customer-gateways",
+         "vpn-connections", "vpn-tunnels", "border-gateway-routes", "tokens", "quotas"]
+
+
+def make_region(admin):
+    admin.make("nodes", name="node-a", publicAddresses=[f"198.51.100.{n}" for n in range(17, 31)], fabricAddress="10.255.0.11")
+    admin.make("nodes", name="node-b", publicAddresses=[f"198.51.100.{n}" for n in range(33, 47)], fabricAddress="10.255.0.12")
+    admin.make("vpc-hosts", name="host-1", fabricAddress="10.255.0.21")
+
+
+def make_tutorial(client, key=CANARY):
+    """The tutorial's first steps, by any client; answers the rows by kind."""
+    rows = {"vpcs": client.make("vpcs", name="vpc", cidrBlocks=["10.0.0.0/16"])}
+    vpc = rows["vpcs"]["id"]
+    rows["subnets"] = client.make("subnets", vpcId=vpc, cidr="10.0.1.0/24")
+    rows["border-gateways"] = client.make("border-gateways", name="gateway")
+    gateway = rows["border-gateways"]["id"]
+    rows["vpc-attachments"] = client.make("vpc-attachments", vpcId=vpc, borderGatewayId=gateway)
+    rows["vpc-route-tables"] = client.change("vpc-route-tables", rows["vpcs"]["defaultRouteTableId"], propagations=[{"borderGatewayId": gateway}])
+    rows["customer-gateways"] = client.make("customer-gateways", asn=65010, publicAddresses=["203.0.113.1", "203.0.113.2"])
+    rows["vpn-connections"] = client.make("vpn-connections", borderGatewayId=gateway, customerGatewayId=rows["customer-gateways"]["id"])
+    connection = rows["vpn-connections"]["id"]
+    answer = client.call("POST", f"/v1/vpn-connections/{connection}/tunnels", {"name": "tunnel", "ike": {"preSharedKey": key}})
+    assert answer.status == 201, answer
+    rows["tunnels"] = answer.json["items"]
+    rows["vpn-tunnels"] = rows["tunnels"][0]
+    rows["border-gateway-routes"] = client.make("border-gateway-routes", borderGatewayId=gateway, destination="172.16.0.0/12",
+                                                nextHopType="VPN_CONNECTION", nextHopId=connection)
+    return rows
