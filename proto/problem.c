@@ -62,6 +62,8 @@ const char *problem_title(int status)
 		return "Unprocessable Content";
 	case 428:
 		return "Precondition Required";
+	case 500:
+		return "Internal Server Error";
 	case 503:
 		return "Service Unavailable";
 	default:

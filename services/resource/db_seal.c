@@ -11,14 +11,28 @@
 
 enum { NONCE = 12, TAG = 16 };
 
-char *seal(const uint8_t key[static 32], const char *name, struct bytes clear)
+void seal_key_name(struct seal_key *key)
+{
+	static const char label[] = "twinspan: the name of a key that seals"; // another digest than of the key alone
+	uint8_t text[sizeof label + 32], digest[32];
+	unsigned length = 0;
+	memcpy(text, label, sizeof label);
+	memcpy(text + sizeof label, key->octets, 32);
+	if (EVP_Digest(text, sizeof text, digest, &length, EVP_sha256(), NULL) != 1) {
+		abort();
+	}
+	wipe(text, sizeof text);
+	hex_format((struct bytes){digest, (SEAL_KEY_ID - 1) / 2}, key->id);
+}
+
+char *seal(const struct seal_key *key, const char *name, struct bytes clear)
 {
 	uint8_t out[NONCE + SECRET_CAPACITY + TAG];
 	int length = 0, last = 0;
 	entropy_fill(out, NONCE);
 	EVP_CIPHER_CTX *context = EVP_CIPHER_CTX_new();
 	bool done = context && clear.length <= SECRET_CAPACITY &&
-	            EVP_EncryptInit_ex(context, EVP_aes_256_gcm(), NULL, key, out) == 1 &&
+	            EVP_EncryptInit_ex(context, EVP_aes_256_gcm(), NULL, key->octets, out) == 1 &&
 	            EVP_EncryptUpdate(context, NULL, &length, (const uint8_t *)name, (int)strlen(name)) == 1 &&
 	            EVP_EncryptUpdate(context, out + NONCE, &length, clear.data, (int)clear.length) == 1 &&
 	            EVP_EncryptFinal_ex(context, out + NONCE + length, &last) == 1 &&
@@ -32,7 +46,7 @@ char *seal(const uint8_t key[static 32], const char *name, struct bytes clear)
 	return hex_format((struct bytes){out, total}, text);
 }
 
-bool unseal(const uint8_t key[static 32], const char *name, const char *sealed, struct secret *out)
+static bool open_with(const struct seal_key *key, const char *name, const char *sealed, struct secret *out)
 {
 	uint8_t octets[NONCE + SECRET_CAPACITY + TAG];
 	uint8_t clear[SECRET_CAPACITY];
@@ -43,7 +57,7 @@ bool unseal(const uint8_t key[static 32], const char *name, const char *sealed, 
 	}
 	int size = (int)total - NONCE - TAG;
 	EVP_CIPHER_CTX *context = EVP_CIPHER_CTX_new();
-	bool done = context && EVP_DecryptInit_ex(context, EVP_aes_256_gcm(), NULL, key, octets) == 1 &&
+	bool done = context && EVP_DecryptInit_ex(context, EVP_aes_256_gcm(), NULL, key->octets, octets) == 1 &&
 	            EVP_DecryptUpdate(context, NULL, &length, (const uint8_t *)name, (int)strlen(name)) == 1 &&
 	            EVP_DecryptUpdate(context, clear, &length, octets + NONCE, size) == 1 &&
 	            EVP_CIPHER_CTX_ctrl(context, EVP_CTRL_GCM_SET_TAG, TAG, octets + NONCE + size) == 1 &&
@@ -52,6 +66,21 @@ bool unseal(const uint8_t key[static 32], const char *name, const char *sealed, 
 	EVP_CIPHER_CTX_free(context);
 	wipe(clear, sizeof clear);
 	return done;
+}
+
+const struct seal_key *unseal(const struct seal_keys *keys, const char *key_id, const char *name, const char *sealed,
+                              struct secret *out)
+{
+	// The id only says which to try first: an earlier release replaces what is sealed and not the id beside it.
+	for (int named = 1; named >= 0; named--) {
+		for (size_t i = 0; i < keys->count; i++) {
+			const struct seal_key *key = &keys->keys[i];
+			if ((strcmp(key->id, key_id) == 0) == named && open_with(key, name, sealed, out)) {
+				return key;
+			}
+		}
+	}
+	return NULL;
 }
 
 char *sha256_text(struct bytes octets, char out[static SHA256_TEXT])

@@ -64,6 +64,12 @@ void metrics_gather(void *context)
 {
 	struct service *service = context;
 	forget_deleted(service);
+	metric_set(metric(METRIC_GAUGE, "twinspan_resource_unreadable", "what=\"row\"",
+	                  "What stands in the database and cannot be read"),
+	           (double)store_unusable_count(service->store));
+	metric_set(metric(METRIC_GAUGE, "twinspan_resource_unreadable", "what=\"sealed-key\"",
+	                  "What stands in the database and cannot be read"),
+	           (double)store_closed_keys(service->store));
 	for (struct row_cursor c = {0}; resource_next(service->resource, RESOURCE_VPN_TUNNEL, &c);) {
 		measure_tunnel(service, c.row);
 	}

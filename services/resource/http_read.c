@@ -38,6 +38,22 @@ json_t *shown_json(const struct service *service, const struct record *row, bool
 	return json;
 }
 
+bool answer_unusable(const struct api_call *call)
+{
+	const struct unusable *unusable = call->id ? store_unusable(call->service->store, call->kind, call->id) : NULL;
+	if (!unusable || (call->actor.tenant[0] && strcmp(call->actor.tenant, unusable->tenant) != 0)) {
+		return false;
+	}
+	struct problem problem = {0};
+	problem_set(
+	    &problem, 500, "unusable-row", "id", call->id,
+	    "this release cannot read it in the database (%s); it is kept there as it is: the release that wrote it can, or "
+	    "have the row repaired",
+	    unusable->why);
+	answer_problem(call->request, &problem);
+	return true;
+}
+
 static const struct record *find_row(const struct api_call *call)
 {
 	struct problem problem = {0};
@@ -46,6 +62,9 @@ static const struct record *find_row(const struct api_call *call)
 		return NULL;
 	}
 	const struct record *row = resource_find(call->service->resource, call->kind, call->id);
+	if (!row && answer_unusable(call)) {
+		return NULL;
+	}
 	if (!row || !resource_visible(&call->actor, row)) {
 		problem_set(&problem, 404, "not-found", "id", call->id, "there is no such %s", kind_rules[call->kind].singular);
 		answer_problem(call->request, &problem);

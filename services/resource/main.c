@@ -18,19 +18,20 @@ static void __attribute__((noreturn)) refuse_setting(const char *name, const cha
 }
 
 // 32 octets as they are, or as 64 hexadecimal digits.
-static void read_secret_key(uint8_t key[static 32])
+static void read_seal_key(struct seal_keys *keys, const char *name)
 {
-	static const char name[] = "TWINSPAN_SECRET_KEY_FILE";
 	uint8_t text[65] = {0};
+	struct seal_key *key = &keys->keys[keys->count++];
 	size_t length = config_secret_file(name, text, sizeof text - 1);
-	bool fits = length == 64 ? hex_parse((const char *)text, key, 32) == 32 : length == 32;
+	bool fits = length == 64 ? hex_parse((const char *)text, key->octets, 32) == 32 : length == 32;
 	if (fits && length == 32) {
-		memcpy(key, text, 32);
+		memcpy(key->octets, text, 32);
 	}
 	wipe(text, sizeof text);
 	if (!fits) {
 		refuse_setting(name, "must hold 32 octets, or 64 hexadecimal digits");
 	}
+	seal_key_name(key);
 }
 
 static void read_admin_token(char hash[static SHA256_TEXT])
@@ -50,7 +51,10 @@ int main(void)
 	process_begin("resource", "");
 	struct service service = {.loop = loop_new(), .token_ids = map_new(NULL), .measured = map_new(NULL)};
 	service.resource = resource_new(config_text("TWINSPAN_REGION", "local"));
-	read_secret_key(service.secret_key);
+	read_seal_key(&service.seal_keys, "TWINSPAN_SECRET_KEY_FILE");
+	if (config_text("TWINSPAN_SECRET_KEY_OLD_FILE", "")[0]) {
+		read_seal_key(&service.seal_keys, "TWINSPAN_SECRET_KEY_OLD_FILE");
+	}
 	read_admin_token(service.admin_hash);
 	entropy_seed(&service.random);
 	const char *where = config_text("TWINSPAN_HTTP", "127.0.0.1:8080");
@@ -58,6 +62,7 @@ int main(void)
 	health_before_metrics(service.health, metrics_gather, &service);
 	struct bus *bus = bus_new(service.loop, service.health, "resource");
 	service.bus = resource_bus_new(&service, bus);
+	service.changes = changes_new(&service);
 	service.store = store_new(&service);
 	const struct http_limits limits = {.body = 1 << 20, .timeout_seconds = 10, .connections = 256};
 	struct http_server *http = http_server_new(service.loop, where, api_handle, &service, &limits);
@@ -71,6 +76,7 @@ int main(void)
 
 	http_server_free(&http);
 	store_free(&service.store);
+	changes_free(&service.changes);
 	resource_bus_free(&service.bus);
 	bus_free(&bus);
 	resource_free(&service.resource);
@@ -79,7 +85,7 @@ int main(void)
 	free(service.openapi);
 	health_free(&service.health);
 	loop_free(&service.loop);
-	wipe(service.secret_key, sizeof service.secret_key);
+	wipe(&service.seal_keys, sizeof service.seal_keys);
 	log_event(LOG_INFO, "ended", NULL);
 	return result;
 }

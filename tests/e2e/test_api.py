@@ -262,13 +262,19 @@ def test_secrets_are_nowhere(service, postgres):
             service.buses.pop(name).close()
         service.kill()
         service.start()
-    # Sealed under the tunnel's id: moved to another row it does not open, and the service says so instead of using it.
+    # Sealed under the tunnel's id: moved to another row it does not open, and the service says so instead of using it. All else goes on, and a
+    # new key heals the tunnel.
     postgres.query(f"UPDATE resource.sealed_key SET sealed = (SELECT sealed FROM resource.sealed_key WHERE tunnel_id = '{made['id']}') "
                    f"WHERE tunnel_id = '{tunnel['id']}'")
     service.kill()
     service.start(wait=False)
     service.wait_until(lambda: "sealed-key-does-not-open" in service.log())
-    admin.refused(503, "GET", "/v1/vpn-tunnels")
+    service.wait_until(lambda: admin.call("GET", "/v1/nodes").status == 200)
+    assert len(admin.list("vpn-tunnels")) == 3 and 'twinspan_resource_unreadable{what="sealed-key"} 1' in service.metrics()
+    keys = service.bus("ike.node-a").replicate("resource", "tunnel_secret", T.TunnelSecret)
+    keys.wait(lambda rows: set(rows) == {made["id"]})
+    admin.change("vpn-tunnels", tunnel["id"], ike={"preSharedKey": CANARY})
+    keys.wait(lambda rows: rows.get(tunnel["id"]) and rows[tunnel["id"]].pre_shared_key.decode() == CANARY)
 
 
 def test_bus(service):

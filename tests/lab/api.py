@@ -47,8 +47,28 @@ class Postgres:
         return subprocess.run([POSTGRES / "psql", "-h", self.directory, "-U", "postgres", "-Atc", sql], check=True, capture_output=True,
                               text=True).stdout.strip()
 
+    def session(self):
+        """A session that lasts: it can hold a lock."""
+        return Session([POSTGRES / "psql", "-h", self.directory, "-U", "postgres", "-Atq"])
+
     def dump(self):
         return subprocess.run([POSTGRES / "pg_dump", "-h", self.directory, "-U", "postgres", "postgres"], check=True, capture_output=True).stdout
+
+
+class Session:
+    def __init__(self, command):
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def say(self, sql):
+        """Waits until the statement is done; its rows."""
+        self.process.stdin.write(f"{sql};\n\\echo =done=\n")
+        self.process.stdin.flush()
+        return [line.rstrip("\n") for line in iter(self.process.stdout.readline, "=done=\n")]
+
+    def close(self):
+        self.process.stdin.close()
+        self.process.wait()
+        self.process.stdout.close()
 
 
 class Answer:
