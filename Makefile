@@ -7,7 +7,7 @@ PYTHON ?= /usr/bin/python3
 V ?= 0
 Q = $(if $(filter 1,$(V)),,@)
 say = $(if $(filter 1,$(V)),,@echo '  $(1)' $(patsubst $(B)/%,%,$@))
-PACKAGES = libzmq libczmq libpq libcrypto libprotobuf-c libmicrohttpd jansson libmnl liburcu-qsbr libcurl
+PACKAGES = libzmq libpq libcrypto libprotobuf-c libmicrohttpd jansson libmnl liburcu-qsbr libcurl
 .DEFAULT_GOAL := all
 
 PKG_CONFIG ?= pkg-config
@@ -45,7 +45,7 @@ PROTO_LIB = $(B)/lib/proto.a
 core_lib = $(B)/lib/$(1)-core.a
 CORE_LIBS = $(foreach s,$(SERVICES),$(call core_lib,$(s)))
 
-IO_LIBS = $(call libs,libczmq libzmq libprotobuf-c libpq libmicrohttpd jansson libmnl)
+IO_LIBS = $(call libs,libzmq libprotobuf-c libpq libmicrohttpd jansson libmnl)
 LIBS_resource = $(IO_LIBS) $(call libs,libcrypto)
 LIBS_route = $(IO_LIBS)
 LIBS_ike = $(IO_LIBS) $(call libs,libcrypto)

@@ -1,4 +1,4 @@
-// See bus_assembly.h.
+// See assembly.h.
 #include "common/bus/assembly.h"
 
 #include <stdlib.h>

@@ -1,6 +1,6 @@
 // Batches put together to one change, and the difference it makes to the rows that are held.
-#ifndef TWINSPAN_IO_BUS_ASSEMBLY_H
-#define TWINSPAN_IO_BUS_ASSEMBLY_H
+#ifndef TWINSPAN_BUS_ASSEMBLY_H
+#define TWINSPAN_BUS_ASSEMBLY_H
 
 #include "common/base/map.h"
 #include "common/bus/bus.h"

@@ -1,23 +1,25 @@
-// See bus_auth.h. The directory is read again when it has changed: a new node's keys are admitted, a removed file's are not any
+// See auth.h. The directory is read again when it has changed: a new node's keys are admitted, a removed file's are not any
 // more, without a restart. (Key files are made and removed, never written over.)
 #include "common/bus/auth.h"
 
 #include <dirent.h>
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <zmq.h>
 
 #include "common/base/alloc.h"
 #include "common/base/map.h"
 #include "common/bus/keys.h"
-#include "common/io/log.h"
+#include "common/bus/watch.h"
 
-enum { KEY_OCTETS = 32, REQUESTS_AT_A_TIME = 64 };
+enum { KEY_OCTETS = 32 };
 
 struct bus_auth {
-	struct loop *loop;
 	char *directory;
-	zsock_t *socket;
+	void *socket;
+	struct bus_watch watch;
 	struct map *identities;  // public key as text → identity
 	struct timespec read_at; // the directory's time of change then
 	loop_fn *failed;
@@ -52,68 +54,90 @@ static void read_directory(struct bus_auth *auth)
 	closedir(directory);
 }
 
-static const char *identity_of(struct bus_auth *auth, zframe_t *key)
+enum { REQUEST_FRAMES = 7 }; // version, request id, domain, address, routing id, mechanism, credentials
+
+static const char *identity_of(struct bus_auth *auth, zmq_msg_t *key)
 {
 	char text[BUS_KEY_TEXT];
-	if (!key || zframe_size(key) != KEY_OCTETS || !zmq_z85_encode(text, zframe_data(key), KEY_OCTETS)) {
+	if (zmq_msg_size(key) != KEY_OCTETS || !zmq_z85_encode(text, zmq_msg_data(key), KEY_OCTETS)) {
 		return NULL;
 	}
 	read_directory(auth);
 	return map_find_text(auth->identities, text);
 }
 
-// Frames of a request: version, request id, domain, address, routing id, mechanism, credentials.
-static void answer(struct bus_auth *auth, zmsg_t *request)
+static bool says(zmq_msg_t *frame, const char *text)
 {
-	zframe_t *frames[7] = {0};
-	size_t count = 0;
-	for (zframe_t *frame = zmsg_first(request); frame && count < 7; frame = zmsg_next(request)) {
-		frames[count++] = frame;
-	}
-	bool known_form = count == 7 && zframe_streq(frames[0], "1.0") && zframe_streq(frames[2], BUS_DOMAIN) &&
-	                  zframe_streq(frames[5], "CURVE");
-	const char *identity = known_form ? identity_of(auth, frames[6]) : NULL;
-	zmsg_t *reply = zmsg_new();
-	zmsg_addstr(reply, "1.0");
-	zmsg_addmem(reply, count > 1 ? zframe_data(frames[1]) : NULL, count > 1 ? zframe_size(frames[1]) : 0);
-	zmsg_addstr(reply, identity ? "200" : "400");
-	zmsg_addstr(reply, identity ? "OK" : "unknown key");
-	zmsg_addstr(reply, identity ? identity : "");
-	zmsg_addmem(reply, "", 0);
-	zmsg_send(&reply, auth->socket);
+	return bytes_equal((struct bytes){zmq_msg_data(frame), zmq_msg_size(frame)}, text_bytes(text));
+}
+
+static void send_text(struct bus_auth *auth, const char *text, bool more)
+{
+	zmq_send(auth->socket, text, strlen(text), ZMQ_DONTWAIT | (more ? ZMQ_SNDMORE : 0));
+}
+
+static void answer(struct bus_auth *auth, zmq_msg_t *frames, size_t count)
+{
+	bool known_form =
+	    count == REQUEST_FRAMES && says(&frames[0], "1.0") && says(&frames[2], BUS_DOMAIN) && says(&frames[5], "CURVE");
+	const char *identity = known_form ? identity_of(auth, &frames[6]) : NULL;
+	send_text(auth, "1.0", true);
+	zmq_send(auth->socket, zmq_msg_data(&frames[1]), zmq_msg_size(&frames[1]), ZMQ_DONTWAIT | ZMQ_SNDMORE);
+	send_text(auth, identity ? "200" : "400", true);
+	send_text(auth, identity ? "OK" : "unknown key", true);
+	send_text(auth, identity ? identity : "", true);
+	send_text(auth, "", false);
 	if (!identity) {
 		auth->failed(auth->context);
 	}
 }
 
-static void on_request(void *context)
+static bool receive_request(void *context)
 {
 	struct bus_auth *auth = context;
-	for (int i = 0; i < REQUESTS_AT_A_TIME && zsock_events(auth->socket) & ZMQ_POLLIN; i++) {
-		zmsg_t *request = zmsg_recv(auth->socket);
-		if (!request) {
-			return;
-		}
-		answer(auth, request);
-		zmsg_destroy(&request);
+	zmq_msg_t frames[REQUEST_FRAMES], rest;
+	size_t count = 0;
+	for (size_t i = 0; i < REQUEST_FRAMES; i++) {
+		zmq_msg_init(&frames[i]);
 	}
+	zmq_msg_init(&rest);
+	bool more = true;
+	while (more && count < REQUEST_FRAMES && zmq_msg_recv(&frames[count], auth->socket, ZMQ_DONTWAIT) >= 0) {
+		more = zmq_msg_more(&frames[count++]);
+	}
+	bool received = count > 0;
+	while (received && more && zmq_msg_recv(&rest, auth->socket, ZMQ_DONTWAIT) >= 0) {
+		more = zmq_msg_more(&rest);
+		count = REQUEST_FRAMES + 1; // no request of this form
+	}
+	if (received) {
+		answer(auth, frames, count);
+	}
+	zmq_msg_close(&rest);
+	for (size_t i = 0; i < REQUEST_FRAMES; i++) {
+		zmq_msg_close(&frames[i]);
+	}
+	return received;
 }
 
-struct bus_auth *bus_auth_new(struct loop *loop, const char *directory, loop_fn *failed, void *context)
+struct bus_auth *bus_auth_new(void *zmq, struct loop *loop, const char *directory, loop_fn *failed, void *context)
 {
-	zsock_t *socket = zsock_new(ZMQ_REP);
-	if (!socket || zsock_bind(socket, "inproc://zeromq.zap.01") < 0) {
-		zsock_destroy(&socket);
+	void *socket = zmq_socket(zmq, ZMQ_REP);
+	if (!socket || zmq_bind(socket, "inproc://zeromq.zap.01") < 0) {
+		int error = errno;
+		if (socket) {
+			zmq_close(socket);
+		}
+		errno = error;
 		return NULL;
 	}
 	struct bus_auth *auth = allocate(sizeof *auth);
-	*auth = (struct bus_auth){.loop = loop,
-	                          .directory = duplicate_text(directory),
+	*auth = (struct bus_auth){.directory = duplicate_text(directory),
 	                          .socket = socket,
 	                          .identities = map_new(NULL),
 	                          .failed = failed,
 	                          .context = context};
-	loop_socket(loop, socket, on_request, auth);
+	bus_watch_begin(&auth->watch, loop, socket, receive_request, auth);
 	return auth;
 }
 
@@ -123,8 +147,8 @@ void bus_auth_free(struct bus_auth **auth_at)
 	if (!auth) {
 		return;
 	}
-	loop_socket_end(auth->loop, auth->socket);
-	zsock_destroy(&auth->socket);
+	bus_watch_end(&auth->watch);
+	zmq_close(auth->socket);
 	map_free(&auth->identities, free);
 	free(auth->directory);
 	free(auth);

@@ -1,20 +1,23 @@
-// The bus of a process (bus.h): its keys, its owner's socket, its clock; the table protocol itself is in bus_owner.c,
-// bus_stream.c, bus_link.c and bus_replica.c, which know of neither.
+// The bus of a process (bus.h): its keys, its owner's socket, its clock; the table protocol itself is in owner.c,
+// stream.c, link.c and replica.c, which know of neither.
 #include "common/bus/bus.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <zmq.h>
 
 #include "common/base/alloc.h"
 #include "common/base/secret.h"
 #include "common/bus/frame.h"
 #include "common/bus/shell.h"
+#include "common/bus/tables.h"
 #include "common/io/config.h"
 #include "common/io/entropy.h"
 #include "common/io/log.h"
-#include "common/bus/tables.h"
+
+enum { MOST_SOCKETS = 65535 }; // of ZeroMQ: three for each connection
 
 // ---- counting ----
 
@@ -49,10 +52,11 @@ static void count_handshake_failure(const char *reason)
 static bool send_to_peer(void *context, struct bytes peer, struct bytes frame)
 {
 	struct bus *bus = context;
-	if (!bus->router.socket) {
+	void *handle = bus->router.handle;
+	if (!handle) {
 		return false;
 	}
-	void *handle = zsock_resolve(bus->router.socket);
+	bus_watch_touched(&bus->router.watch);
 	return zmq_send(handle, peer.data, peer.length, ZMQ_SNDMORE | ZMQ_DONTWAIT) >= 0 &&
 	       zmq_send(handle, frame.data, frame.length, ZMQ_DONTWAIT) >= 0;
 }
@@ -74,7 +78,7 @@ static void on_dropped(void *context, const char *reader, const char *reason)
 static void on_unsettled(void *context)
 {
 	struct bus *bus = context;
-	deadline_arm(&bus->settle, now());
+	loop_soon(bus->loop, &bus->settle);
 }
 
 static void on_question(void *context, struct bytes peer, const char *asker, const char *name, struct bytes body, uint64_t id,
@@ -93,8 +97,10 @@ static void settle(void *context)
 // ---- the owner's socket ----
 
 // Takes one message: the connection's name, then one frame. false when there is none.
-static bool receive_one(struct bus *bus, void *handle)
+static bool receive_one(void *context)
 {
+	struct bus *bus = context;
+	void *handle = bus->router.handle;
 	zmq_msg_t peer, frame;
 	zmq_msg_init(&peer);
 	zmq_msg_init(&frame);
@@ -120,15 +126,6 @@ static bool receive_one(struct bus *bus, void *handle)
 	return received;
 }
 
-static void on_readable(void *context)
-{
-	struct bus *bus = context;
-	void *handle = zsock_resolve(bus->router.socket);
-	for (int i = 0; i < BUS_MESSAGES_AT_A_TIME && receive_one(bus, handle); i++) {
-	}
-	bus_owner_settle(bus->owner);
-}
-
 static void on_event(void *context, enum bus_event event)
 {
 	struct bus *bus = context;
@@ -136,7 +133,7 @@ static void on_event(void *context, enum bus_event event)
 	case BUS_CONNECTED:
 		break;
 	case BUS_DISCONNECTED:
-		bus_owner_probe(bus->owner);
+		loop_soon(bus->loop, &bus->probe); // once for all that end together
 		break;
 	case BUS_HANDSHAKE_CLOSED:
 		count_handshake_failure("closed");
@@ -153,18 +150,24 @@ static void on_unknown_key(void *context)
 	count_handshake_failure("unknown key");
 }
 
+static void probe(void *context)
+{
+	struct bus *bus = context;
+	bus_owner_probe(bus->owner);
+}
+
 static void bind_owner(struct bus *bus, const char *endpoint)
 {
-	bus->auth = bus_auth_new(bus->loop, bus->keys_directory, on_unknown_key, bus);
+	bus->auth = bus_auth_new(bus->zmq, bus->loop, bus->keys_directory, on_unknown_key, bus);
 	if (!bus->auth) {
 		fprintf(stderr, "the bus's authenticator cannot listen: %s\n", strerror(errno));
 		exit(2);
 	}
-	if (!bus_socket_bind(&bus->router, bus->loop, &bus->keys, endpoint, on_event, bus)) {
+	const struct bus_socket_settings settings = {bus->zmq, bus->loop, &bus->keys, on_event, receive_one, bus};
+	if (!bus_socket_bind(&bus->router, &settings, endpoint)) {
 		fprintf(stderr, "TWINSPAN_BUS: cannot bind %s for %s: %s\n", endpoint, bus->identity, strerror(errno));
 		exit(2);
 	}
-	loop_socket(bus->loop, bus->router.socket, on_readable, bus);
 }
 
 // ---- life ----
@@ -196,12 +199,18 @@ struct bus *bus_new(struct loop *loop, struct health *health, const char *identi
 	*bus = (struct bus){.loop = loop, .health = health, .identity = duplicate_text(identity)};
 	entropy_seed(&bus->random);
 	read_keys(bus);
+	bus->zmq = zmq_ctx_new();
+	if (!bus->zmq || zmq_ctx_set(bus->zmq, ZMQ_MAX_SOCKETS, MOST_SOCKETS) < 0) {
+		fprintf(stderr, "ZeroMQ: %s\n", strerror(errno));
+		exit(2);
+	}
 	bus->endpoints = bus_endpoints_new(config_text("TWINSPAN_BUS", NULL));
 	bus->questions = map_new(NULL);
 	bus->handlers = map_new(NULL);
 	bus->next_question = random_u64(&bus->random);
 	deadline_init(&bus->tick, loop, tick, bus);
-	deadline_init(&bus->settle, loop, settle, bus);
+	soon_init(&bus->settle, settle, bus);
+	soon_init(&bus->probe, probe, bus);
 	const struct bus_owner_world world = {.send = send_to_peer,
 	                                      .refused = on_refused,
 	                                      .dropped = on_dropped,
@@ -230,14 +239,13 @@ void bus_free(struct bus **bus_at)
 		bus_connection_free(first);
 	}
 	bus_questions_free(bus);
-	if (bus->router.socket) {
-		loop_socket_end(bus->loop, bus->router.socket);
-	}
 	bus_socket_close(&bus->router);
 	bus_owner_free(&bus->owner);
 	bus_auth_free(&bus->auth);
 	deadline_disarm(&bus->tick);
-	deadline_disarm(&bus->settle);
+	soon_cancel(&bus->settle);
+	soon_cancel(&bus->probe);
+	zmq_ctx_term(bus->zmq);
 	bus_endpoints_free(&bus->endpoints);
 	wipe(&bus->keys, sizeof bus->keys);
 	wipe(&bus->random, sizeof bus->random);

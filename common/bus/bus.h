@@ -6,8 +6,8 @@
 // of them) and <identity>.secret (its own only), Z85 text of one line. tables.c holds the matrix: which service owns a table,
 // which may read it, and whether a reader sees only the rows of its own node. TWINSPAN_BUS names a file of endpoints: a line
 // "<identity> <ZeroMQ endpoint>" for each owner.
-#ifndef TWINSPAN_IO_BUS_H
-#define TWINSPAN_IO_BUS_H
+#ifndef TWINSPAN_BUS_H
+#define TWINSPAN_BUS_H
 
 #include "common/base/bytes.h"
 #include "common/io/health.h"
@@ -57,7 +57,7 @@ struct replica *replica_new(struct bus *bus, const char *owner, const char *tabl
 void replica_optional(struct replica *replica);
 void replica_free(struct replica **replica); // the rows it held are dropped without a call
 bool replica_has_snapshot(const struct replica *replica);
-// Connected, and a heartbeat heard within three intervals. Says nothing about the rows, which stay.
+// Connected, and the owner has spoken since. Says nothing about the rows, which stay.
 bool replica_owner_alive(const struct replica *replica);
 // Called when the first snapshot is whole (also an empty one), and each time the owner's liveness changes.
 void replica_on_state(struct replica *replica, loop_fn *fn, void *context);

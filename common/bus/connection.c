@@ -3,9 +3,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <zmq.h>
 
 #include "common/base/alloc.h"
 #include "common/bus/shell.h"
+#include "common/bus/tables.h"
 #include "common/io/log.h"
 
 // ---- the link's world ----
@@ -13,14 +15,19 @@
 static void send_frame(void *context, struct bytes frame)
 {
 	struct connection *connection = context;
-	if (!connection->socket.socket) {
+	void *handle = connection->socket.handle;
+	if (!handle) {
 		return;
 	}
-	void *handle = zsock_resolve(connection->socket.socket);
-	// Asking for the events makes the socket take over a connection that has just been made; a frame that finds none is
-	// lost, which the link knows how to live with.
-	zsock_events(connection->socket.socket);
-	zmq_send(handle, frame.data, frame.length, ZMQ_DONTWAIT);
+	bus_watch_touched(&connection->socket.watch);
+	if (zmq_send(handle, frame.data, frame.length, ZMQ_DONTWAIT) < 0 && errno == EAGAIN) {
+		// Asking for the events makes the socket take over a connection that has just been made; a frame that finds
+		// none is lost, which the link knows how to live with.
+		int events;
+		size_t length = sizeof events;
+		zmq_getsockopt(handle, ZMQ_EVENTS, &events, &length);
+		zmq_send(handle, frame.data, frame.length, ZMQ_DONTWAIT);
+	}
 }
 
 static void on_refused(void *context, const char *table, const char *reason)
@@ -73,20 +80,17 @@ static void on_event(void *context, enum bus_event event)
 	}
 }
 
-static void on_readable(void *context)
+static bool receive_one(void *context)
 {
 	struct connection *connection = context;
-	void *handle = zsock_resolve(connection->socket.socket);
-	for (int i = 0; i < BUS_MESSAGES_AT_A_TIME; i++) {
-		zmq_msg_t message;
-		zmq_msg_init(&message);
-		if (zmq_msg_recv(&message, handle, ZMQ_DONTWAIT) < 0) {
-			zmq_msg_close(&message);
-			return;
-		}
+	zmq_msg_t message;
+	zmq_msg_init(&message);
+	bool received = zmq_msg_recv(&message, connection->socket.handle, ZMQ_DONTWAIT) >= 0;
+	if (received) {
 		bus_link_receive(connection->link, (struct bytes){zmq_msg_data(&message), zmq_msg_size(&message)});
-		zmq_msg_close(&message);
 	}
+	zmq_msg_close(&message);
+	return received;
 }
 
 static void try_connect(struct connection *connection)
@@ -99,12 +103,12 @@ static void try_connect(struct connection *connection)
 		            endpoint ? "public key" : "endpoint", NULL);
 		return;
 	}
-	if (!bus_socket_connect(&connection->socket, bus->loop, &bus->keys, server_key, endpoint, on_event, connection)) {
+	const struct bus_socket_settings settings = {bus->zmq, bus->loop, &bus->keys, on_event, receive_one, connection};
+	if (!bus_socket_connect(&connection->socket, &settings, server_key, endpoint,
+	                        table_owner_is_watched(connection->owner))) {
 		log_limited(LOG_ERROR, "bus-connect-failed", "owner", connection->owner, "endpoint", endpoint, "error",
 		            strerror(errno), NULL);
-		return;
 	}
-	loop_socket(bus->loop, connection->socket.socket, on_readable, connection);
 }
 
 struct connection *bus_connection(struct bus *bus, const char *owner)
@@ -132,7 +136,7 @@ struct connection *bus_connection(struct bus *bus, const char *owner)
 
 void bus_connection_tick(struct connection *connection)
 {
-	if (!connection->socket.socket) {
+	if (!connection->socket.handle) {
 		try_connect(connection);
 	}
 	bus_link_tick(connection->link);
@@ -140,9 +144,6 @@ void bus_connection_tick(struct connection *connection)
 
 void bus_connection_free(struct connection *connection)
 {
-	if (connection->socket.socket) {
-		loop_socket_end(connection->bus->loop, connection->socket.socket);
-	}
 	bus_socket_close(&connection->socket);
 	bus_link_free(&connection->link);
 	free(connection->owner);

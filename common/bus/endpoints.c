@@ -1,4 +1,4 @@
-// See bus_endpoints.h. Lines "<identity> <endpoint>"; empty ones and those that begin with # say nothing.
+// See endpoints.h. Lines "<identity> <endpoint>"; empty ones and those that begin with # say nothing.
 #include "common/bus/endpoints.h"
 
 #include <stdio.h>

@@ -1,6 +1,6 @@
 // The file of TWINSPAN_BUS: which owner is where.
-#ifndef TWINSPAN_IO_BUS_ENDPOINTS_H
-#define TWINSPAN_IO_BUS_ENDPOINTS_H
+#ifndef TWINSPAN_BUS_ENDPOINTS_H
+#define TWINSPAN_BUS_ENDPOINTS_H
 
 struct bus_endpoints;
 struct bus_endpoints *bus_endpoints_new(const char *path);

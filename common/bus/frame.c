@@ -1,4 +1,4 @@
-// See bus_frame.h.
+// See frame.h.
 #include "common/bus/frame.h"
 
 #include <stdlib.h>

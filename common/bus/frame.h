@@ -1,7 +1,7 @@
 // The frames of the table protocol (proto/bus.proto) as octets. Reading takes a stranger's octets: what is not a frame gives
 // NULL.
-#ifndef TWINSPAN_IO_BUS_FRAME_H
-#define TWINSPAN_IO_BUS_FRAME_H
+#ifndef TWINSPAN_BUS_FRAME_H
+#define TWINSPAN_BUS_FRAME_H
 
 #include "common/base/bytes.h"
 #include "proto/bus.pb-c.h"
@@ -11,7 +11,10 @@ enum {
 	BUS_ROW = 1024 * 1024,                  // the largest key and value of one row together
 	BUS_FRAME = BUS_BATCH + BUS_ROW + 4096, // the largest frame that is read
 	BUS_TICK_MS = 1000,
-	BUS_SILENT_TICKS = 3, // heartbeats missed until the other side counts as gone
+	// Nothing is said while there is nothing to say. What is out and not answered is asked for with the next tick; beyond
+	// that a replica repeats what it has applied now and then, so that an owner that does not know it any more says so.
+	BUS_REPEAT_TICKS = 30,
+	BUS_SILENT_TICKS = 100, // without a word from a peer, until the owner lets go of it
 };
 
 Twinspan__BusFrame *bus_frame_read(struct bytes octets);

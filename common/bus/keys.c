@@ -1,4 +1,4 @@
-// See bus_keys.h.
+// See keys.h.
 #include "common/bus/keys.h"
 
 #include <errno.h>

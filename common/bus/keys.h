@@ -1,7 +1,7 @@
 // The CURVE key pairs of the bus as files: <directory>/<identity>.public and <directory>/<identity>.secret, each one line of
 // Z85 text (RFC 32 of the ZeroMQ project), the secret's mode 0600. Needs libzmq only, so that the command line can use it.
-#ifndef TWINSPAN_IO_BUS_KEYS_H
-#define TWINSPAN_IO_BUS_KEYS_H
+#ifndef TWINSPAN_BUS_KEYS_H
+#define TWINSPAN_BUS_KEYS_H
 
 #include <stdbool.h>
 

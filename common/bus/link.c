@@ -1,4 +1,4 @@
-// The link to one owner (bus_replica.h): whether it lives, and which replica a frame is for.
+// The link to one owner (replica.h): whether it lives, and which replica a frame is for.
 #include <stdlib.h>
 #include <string.h>
 
@@ -29,7 +29,7 @@ void bus_link_free(struct bus_link **link_at)
 
 static void judge_life(struct bus_link *link)
 {
-	bool alive = link->up && link->heard && link->silent_ticks <= BUS_SILENT_TICKS;
+	bool alive = link->up && link->heard;
 	if (alive == link->alive) {
 		return;
 	}
@@ -44,7 +44,6 @@ void bus_link_up(struct bus_link *link)
 {
 	link->up = true;
 	link->heard = false;
-	link->silent_ticks = 0;
 	for (struct replica *replica = link->replicas; replica; replica = replica->next) {
 		replica_open(replica);
 	}
@@ -104,7 +103,6 @@ void bus_link_receive(struct bus_link *link, struct bytes octets)
 		return;
 	}
 	link->heard = true;
-	link->silent_ticks = 0;
 	judge_life(link);
 	switch (frame->kind_case) {
 	case TWINSPAN__BUS_FRAME__KIND_BATCH:
@@ -132,16 +130,6 @@ void bus_link_tick(struct bus_link *link)
 	if (!link->up) {
 		return;
 	}
-	link->silent_ticks++;
-	judge_life(link);
-	Twinspan__BusFrame frame;
-	Twinspan__BusHeartbeat heartbeat;
-	twinspan__bus_frame__init(&frame);
-	twinspan__bus_heartbeat__init(&heartbeat);
-	frame.kind_case = TWINSPAN__BUS_FRAME__KIND_HEARTBEAT;
-	frame.heartbeat = &heartbeat;
-	heartbeat.interval_ms = BUS_TICK_MS;
-	link->world.send(link->world.context, bus_frame_write(&link->room, &frame));
 	for (struct replica *replica = link->replicas; replica; replica = replica->next) {
 		replica_tick(replica);
 	}

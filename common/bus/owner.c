@@ -1,4 +1,4 @@
-// See bus_owner.h. Here: peers and admission, and the owning half of bus.h.
+// See owner.h. Here: peers and admission, and the owning half of bus.h.
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -158,7 +158,11 @@ static void on_open(struct peer *peer, const Twinspan__BusOpen *open)
 		refuse_open(peer, open, "too many streams");
 		return;
 	}
-	stream_push(stream_new(table, peer, open, scope));
+	struct stream *stream = stream_new(table, peer, open, scope);
+	stream_push(stream);
+	if (table->complete && stream->flying_count == 1 && stream->flying_octets == 0) {
+		stream_ask(stream); // it lacks nothing: that is its answer
+	}
 }
 
 static void on_applied(struct peer *peer, const Twinspan__BusApplied *applied)
@@ -231,7 +235,6 @@ void bus_owner_tick(struct bus_owner *owner)
 			owner_unsettle(owner);
 			continue;
 		}
-		send_heartbeat(peer);
 		for (struct stream *stream = peer->streams; stream; stream = stream->next_of_peer) {
 			stream_tick(stream);
 		}

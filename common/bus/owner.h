@@ -1,8 +1,8 @@
 // The owner's side of the table protocol: peers, the streams they opened, admission by the matrix, credit. No sockets, no
 // clock: frames come in with the peer they are from, frames go out through `send`, and `bus_owner_tick` says that a second has
 // passed.
-#ifndef TWINSPAN_IO_BUS_OWNER_H
-#define TWINSPAN_IO_BUS_OWNER_H
+#ifndef TWINSPAN_BUS_OWNER_H
+#define TWINSPAN_BUS_OWNER_H
 
 #include "common/base/bytes.h"
 

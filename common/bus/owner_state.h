@@ -1,12 +1,12 @@
-// What bus_owner.c and bus_stream.c share.
-#ifndef TWINSPAN_IO_BUS_OWNER_STATE_H
-#define TWINSPAN_IO_BUS_OWNER_STATE_H
+// What owner.c and stream.c share.
+#ifndef TWINSPAN_BUS_OWNER_STATE_H
+#define TWINSPAN_BUS_OWNER_STATE_H
 
 #include "common/bus/frame.h"
 #include "common/bus/owner.h"
-#include "common/io/loop.h"
 #include "common/bus/table_rows.h"
 #include "common/bus/tables.h"
+#include "common/io/loop.h"
 
 enum {
 	STREAM_WINDOW = 64,                // batches sent and not applied
@@ -42,6 +42,7 @@ struct stream { // one table as one peer follows it
 	} flying[STREAM_WINDOW]; // sent, not applied; a ring
 	unsigned flying_first, flying_count;
 	size_t flying_octets;
+	uint64_t oldest; // of them at the last tick; 0: none
 };
 
 struct table {
@@ -76,7 +77,9 @@ void stream_free(struct stream *stream);
 void stream_push(struct stream *stream);
 // false when it says what can't be.
 bool stream_applied(struct stream *stream, uint64_t epoch, uint64_t sequence);
-// The second is over: what is out and not applied is asked for.
+// Says where the replica should be by now.
+void stream_ask(struct stream *stream);
+// The second is over: what has been out for all of it and is not applied is asked for.
 void stream_tick(struct stream *stream);
 // The owner's sequence that the reader has applied; 0 for nothing.
 uint64_t stream_mark(const struct stream *stream);

@@ -8,7 +8,6 @@
 #include "common/bus/replica_state.h"
 
 enum {
-	QUIET_TICKS = 2,    // of an open stream without a first answer, until it is opened anew
 	REFUSED_TICKS = 10, // until a refused one is tried again
 };
 
@@ -56,7 +55,8 @@ void replica_open(struct replica *replica)
 	frame.open = &open;
 	assembly_clear(&replica->assembly);
 	replica->stream = replica->link->next_stream++;
-	replica->refused = false;
+	replica->refused = replica->answered = false;
+	replica->ticks = 0;
 	open.table = replica->table;
 	open.filter = replica->filter;
 	open.epoch = replica->epoch;
@@ -180,6 +180,7 @@ static enum verdict judge_next(const struct replica *replica, const Twinspan__Bu
 void replica_receive(struct replica *replica, const Twinspan__BusBatch *batch)
 {
 	struct bus_link *link = replica->link;
+	replica->answered = true;
 	enum verdict verdict = batch->first ? judge_first(replica, batch) : judge_next(replica, batch);
 	if (verdict == TAKE && batch->first) {
 		assembly_begin(&replica->assembly, batch);
@@ -210,16 +211,18 @@ void replica_refuse(struct replica *replica, const char *reason)
 		return;
 	}
 	replica->refused = true;
-	replica->refused_ticks = 0;
+	replica->ticks = 0;
 	link->world.refused(link->world.context, replica->table, reason);
 }
 
 void replica_tick(struct replica *replica)
 {
-	if (replica->stream == 0 || (replica->refused && ++replica->refused_ticks >= REFUSED_TICKS)) {
+	replica->ticks++;
+	if (replica->stream == 0 || (replica->refused && replica->ticks >= REFUSED_TICKS)) {
 		replica_open(replica);
-	} else {
+	} else if (!replica->answered || replica->ticks >= BUS_REPEAT_TICKS) {
 		send_applied(replica); // should the owner not know the stream, it says so
+		replica->ticks = 0;
 	}
 }
 

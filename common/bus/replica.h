@@ -1,8 +1,8 @@
 // The replica's side of the table protocol: the link to one owner, and the tables that are followed over it. No sockets, no
 // clock: frames come in, frames go out through `send`, `bus_link_tick` says that a second has passed, `bus_link_up` and
 // `bus_link_down` what the connection does. The functions replica_… of bus.h but for replica_new are here.
-#ifndef TWINSPAN_IO_BUS_REPLICA_H
-#define TWINSPAN_IO_BUS_REPLICA_H
+#ifndef TWINSPAN_BUS_REPLICA_H
+#define TWINSPAN_BUS_REPLICA_H
 
 #include "common/bus/bus.h"
 

@@ -1,6 +1,6 @@
-// What bus_link.c, bus_replica.c and bus_assembly.c share.
-#ifndef TWINSPAN_IO_BUS_REPLICA_STATE_H
-#define TWINSPAN_IO_BUS_REPLICA_STATE_H
+// What link.c, replica.c and assembly.c share.
+#ifndef TWINSPAN_BUS_REPLICA_STATE_H
+#define TWINSPAN_BUS_REPLICA_STATE_H
 
 #include "common/bus/assembly.h"
 #include "common/bus/frame.h"
@@ -19,7 +19,6 @@ struct bus_link {
 	bool up;    // connected
 	bool heard; // since then
 	bool alive; // as told to the replicas
-	unsigned silent_ticks;
 	struct frame_room room;
 };
 
@@ -34,8 +33,9 @@ struct replica {
 	void *state_context;
 
 	uint64_t stream; // 0: not open
+	bool answered;   // a batch of this stream has come
 	bool refused;
-	unsigned refused_ticks;
+	unsigned ticks;           // since the stream was opened, refused or last spoken for
 	struct map *rows;         // key → struct held_row
 	uint64_t epoch, sequence; // that the rows are of; epoch 0: none
 	struct assembly assembly;

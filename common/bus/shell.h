@@ -1,11 +1,11 @@
-// What bus.c, bus_connection.c and bus_question.c share: a process's ends of the bus with their sockets.
-#ifndef TWINSPAN_IO_BUS_SHELL_H
-#define TWINSPAN_IO_BUS_SHELL_H
+// What bus.c, connection.c and question.c share: a process's ends of the bus with their sockets.
+#ifndef TWINSPAN_BUS_SHELL_H
+#define TWINSPAN_BUS_SHELL_H
 
 #include "common/base/map.h"
 #include "common/base/random.h"
-#include "common/bus/bus.h"
 #include "common/bus/auth.h"
+#include "common/bus/bus.h"
 #include "common/bus/endpoints.h"
 #include "common/bus/owner.h"
 #include "common/bus/replica.h"
@@ -22,6 +22,7 @@ struct connection { // to one owner
 struct bus {
 	struct loop *loop;
 	struct health *health;
+	void *zmq; // ZeroMQ's context
 	char *identity;
 	const char *keys_directory;
 	struct bus_keys keys;
@@ -32,13 +33,11 @@ struct bus {
 	struct bus_owner *owner;
 	struct connection *connections;
 	struct deadline tick;
-	struct deadline settle;
+	struct soon settle, probe;
 	struct map *questions; // id → what was asked and is not answered
 	struct map *handlers;  // name → who answers
 	uint64_t next_question;
 };
-
-enum { BUS_MESSAGES_AT_A_TIME = 256 };
 
 // The connection to an owner, made when it is first wanted.
 struct connection *bus_connection(struct bus *bus, const char *owner);

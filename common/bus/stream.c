@@ -159,12 +159,8 @@ bool stream_applied(struct stream *stream, uint64_t epoch, uint64_t sequence)
 	return true;
 }
 
-void stream_tick(struct stream *stream)
+void stream_ask(struct stream *stream)
 {
-	if (stream->flying_count == 0) {
-		stream_push(stream);
-		return;
-	}
 	Twinspan__BusFrame frame;
 	Twinspan__BusBatch batch;
 	twinspan__bus_frame__init(&frame);
@@ -177,6 +173,16 @@ void stream_tick(struct stream *stream)
 	batch.sequence = batch.previous = stream->sent;
 	batch.first = batch.last = true;
 	peer_send(stream->peer, bus_frame_write(&stream->table->owner->room, &frame));
+}
+
+void stream_tick(struct stream *stream)
+{
+	if (stream->flying_count == 0) {
+		stream_push(stream);
+	} else if (stream->oldest == stream->flying[stream->flying_first].sequence) {
+		stream_ask(stream);
+	}
+	stream->oldest = stream->flying_count ? stream->flying[stream->flying_first].sequence : 0;
 }
 
 uint64_t stream_mark(const struct stream *stream)

@@ -1,8 +1,8 @@
 // The rows of a table as its owner keeps them, in the order of their last change, with the memory of what was removed: whatever
 // sequence a replica has, what it lacks is found by walking back from the newest change, one entry per key however often the
 // key changed. No sockets, no clock.
-#ifndef TWINSPAN_IO_TABLE_ROWS_H
-#define TWINSPAN_IO_TABLE_ROWS_H
+#ifndef TWINSPAN_BUS_TABLE_ROWS_H
+#define TWINSPAN_BUS_TABLE_ROWS_H
 
 #include "common/base/bytes.h"
 

@@ -78,3 +78,14 @@ bool table_admits(const struct table_rule *rule, const char *owner, const char *
 	}
 	return false;
 }
+
+bool table_owner_is_watched(const char *owner)
+{
+	char service[32], node[64];
+	for (size_t i = 0; identity_split(owner, service, node) && i < table_rule_count; i++) {
+		if (table_rules[i].marks & TABLE_OF_NODES && strcmp(table_rules[i].owner, service) == 0) {
+			return true;
+		}
+	}
+	return false;
+}

@@ -1,6 +1,6 @@
 // The matrix: table × owner × readers. proto/README.md shows it to people; a test holds the two together.
-#ifndef TWINSPAN_IO_TABLES_H
-#define TWINSPAN_IO_TABLES_H
+#ifndef TWINSPAN_BUS_TABLES_H
+#define TWINSPAN_BUS_TABLES_H
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -32,5 +32,8 @@ const struct table_rule *table_rule_find(const char *name);
 bool identity_split(const char *identity, char service[static 32], char node[static 64]);
 // May `reader` open `table` of `owner` (identities)?
 bool table_admits(const struct table_rule *rule, const char *owner, const char *reader);
+
+// Is an identity one whose silence makes a node count as gone (the owner of a table of nodes)?
+bool table_owner_is_watched(const char *owner);
 
 #endif

@@ -1,4 +1,5 @@
-// The log of log.h. One write(2) per line, so that lines of several processes on one pipe do not mix.
+// The log of log.h. A write(2) is of whole lines, so that lines of several processes on one pipe do not mix (up to PIPE_BUF
+// octets, beyond which a pipe may mix them anyway).
 #include "common/io/log.h"
 
 #include <stdarg.h>
@@ -17,6 +18,7 @@ enum {
 	LINE = 2048,    // a longer line is cut
 	LOG_LIMIT = 10, // lines a second for one event name of log_limited
 	NUMBERS = 8,
+	HELD = 4096, // octets of lines that are written together: PIPE_BUF, so that a pipe takes them whole
 };
 
 struct rate {
@@ -31,6 +33,9 @@ static struct {
 	char node[64];
 	enum log_level level;
 	struct map *rates; // event name → struct rate
+	bool hold;
+	size_t held;
+	char lines[HELD];
 } sink = {.service = "-", .level = LOG_INFO};
 
 static const char *const level_names[] = {"debug", "info", "warning", "error"};
@@ -125,6 +130,28 @@ static void put_time(struct line *line)
 	put_text(line, fraction);
 }
 
+void log_flush(void)
+{
+	if (sink.held > 0) {
+		ssize_t written = write(STDERR_FILENO, sink.lines, sink.held);
+		(void)written; // there is nowhere to say that the log is gone
+		sink.held = 0;
+	}
+}
+
+void log_hold(bool hold)
+{
+	static bool registered;
+	if (hold && !registered) {
+		registered = true;
+		atexit(log_flush);
+	}
+	sink.hold = hold;
+	if (!hold) {
+		log_flush();
+	}
+}
+
 static void write_line(enum log_level level, const char *event, uint64_t suppressed, va_list pairs)
 {
 	struct line line = {0};
@@ -142,8 +169,14 @@ static void write_line(enum log_level level, const char *event, uint64_t suppres
 		put_pair(&line, "suppressed", log_number((int64_t)suppressed));
 	}
 	line.text[line.length++] = '\n';
-	ssize_t written = write(STDERR_FILENO, line.text, line.length);
-	(void)written; // there is nowhere to say that the log is gone
+	if (sink.held + line.length > sizeof sink.lines) {
+		log_flush();
+	}
+	memcpy(sink.lines + sink.held, line.text, line.length);
+	sink.held += line.length;
+	if (!sink.hold || level >= LOG_ERROR) {
+		log_flush();
+	}
 }
 
 void log_event(enum log_level level, const char *event, ...)

@@ -4,12 +4,8 @@
 #ifndef TWINSPAN_IO_LOG_H
 #define TWINSPAN_IO_LOG_H
 
+#include <stdbool.h>
 #include <stdint.h>
-// czmq.h brings syslog's macros of these names along: taken here first, so that they are gone whatever the order of includes.
-#include <syslog.h>
-#undef LOG_DEBUG
-#undef LOG_INFO
-#undef LOG_WARNING
 
 enum log_level { LOG_DEBUG, LOG_INFO, LOG_WARNING, LOG_ERROR };
 
@@ -19,6 +15,10 @@ void log_event(enum log_level level, const char *event, ...) __attribute__((sent
 // The same for what a peer can cause at will: at most `LOG_LIMIT` lines a second for one event name; the next line that passes says
 // how many did not.
 void log_limited(enum log_level level, const char *event, ...) __attribute__((sentinel));
+// While lines are held they are written together: the loop asks for it, and flushes at the end of each of its batches. An error is written at once,
+// with what was held before it; so is what is left when the process exits.
+void log_hold(bool hold);
+void log_flush(void);
 // A number as text in a small ring of static buffers, for log calls (single-threaded services; esp's workers do not log).
 const char *log_number(int64_t value);
 

@@ -1,52 +1,56 @@
-// The loop of loop.h. czmq's zloop turns it and watches the ZeroMQ sockets; all other descriptors stand behind one epoll
-// descriptor in it, so that a service with a thousand connections does not pay for each of them at each turn. Deadlines are a
-// binary heap in front of one timerfd (microseconds, where zloop's own timers have milliseconds). SIGTERM and SIGINT come
-// through a signalfd: nothing is lost between looking at a flag and going to sleep.
+// The loop of loop.h. What is due is a heap (common/base/heap.h); how long to wait goes with the wait itself (epoll_pwait2,
+// nanoseconds), so that a deadline costs no system call of its own. SIGTERM and SIGINT come through a signalfd: nothing is lost
+// between looking at a flag and going to sleep.
 #include "common/io/loop.h"
 
 #include <errno.h>
 #include <signal.h>
 #include <sys/epoll.h>
 #include <sys/signalfd.h>
-#include <sys/timerfd.h>
 #include <time.h>
-#include <unistd.h>
 
 #include "common/base/alloc.h"
+#include "common/base/invariant.h"
 #include "common/io/log.h"
 
-enum { EVENTS = 64 };
+enum {
+	EVENTS = 256, // taken from the kernel at a time
+	ROUNDS = 8,   // of what is put off, before the descriptors have their turn again
+};
 
 struct watch {               // one descriptor; by number
 	uint32_t generation; // of the registration: an event that was fetched before it ended is not delivered after
 	uint32_t events;
+	bool edge;
 	loop_fn *readable;
 	void *readable_context;
 	loop_fn *writable;
 	void *writable_context;
 };
 
-struct socket_watch {
-	struct loop *loop;
-	zsock_t *socket;
-	loop_fn *readable;
+struct hook {
+	loop_fn *fn; // NULL: ended while the hooks run
 	void *context;
-	struct socket_watch *next;
+	struct hook *next;
 };
 
 struct loop {
-	zloop_t *zloop;
-	int epoll, timer, signals;
+	int epoll, signals;
 	bool stopped;
 	sigset_t signals_before;
 	struct watch *watches;
 	size_t watches_count;
 	uint32_t generation;
-	struct socket_watch *sockets;
-	struct deadline **heap; // from 1
-	size_t heap_count, heap_capacity;
-	instant timer_at;
+	struct heap deadlines;
 	instant fired_until; // what was due by then has had its turn
+	struct hook *hooks;
+	bool in_hooks;
+	struct soon *soon, **soon_end;
+	bool coarse; // the kernel has no epoll_pwait2
+	// What the kernel said and nobody was told yet: when the loop is stopped in the middle of a batch it goes on there,
+	// since an edge is said once.
+	struct epoll_event events[EVENTS];
+	int event_count, next_event;
 };
 
 instant now(void)
@@ -73,6 +77,7 @@ static void __attribute__((noreturn)) fail(const char *what)
 
 static struct watch *watch_of(struct loop *loop, int fd)
 {
+	invariant(fd >= 0);
 	size_t wanted = (size_t)fd + 1;
 	if (wanted > loop->watches_count) {
 		size_t count = wanted < 64 ? 64 : wanted * 2;
@@ -96,6 +101,7 @@ static void watch_update(struct loop *loop, int fd)
 		watch->events = 0;
 		return;
 	}
+	events |= watch->edge ? EPOLLET : 0u;
 	if (watch->events == 0) {
 		watch->generation = ++loop->generation;
 	}
@@ -110,12 +116,23 @@ static void watch_update(struct loop *loop, int fd)
 	watch->events = events;
 }
 
-void loop_read(struct loop *loop, int fd, loop_fn *readable, void *context)
+static void read_begin(struct loop *loop, int fd, loop_fn *readable, void *context, bool edge)
 {
 	struct watch *watch = watch_of(loop, fd);
 	watch->readable = readable;
 	watch->readable_context = context;
+	watch->edge = edge;
 	watch_update(loop, fd);
+}
+
+void loop_read(struct loop *loop, int fd, loop_fn *readable, void *context)
+{
+	read_begin(loop, fd, readable, context, false);
+}
+
+void loop_read_edge(struct loop *loop, int fd, loop_fn *readable, void *context)
+{
+	read_begin(loop, fd, readable, context, true);
 }
 
 void loop_read_end(struct loop *loop, int fd)
@@ -142,6 +159,7 @@ static void dispatch(struct loop *loop, const struct epoll_event *event)
 {
 	size_t fd = (uint32_t)event->data.u64;
 	uint32_t generation = (uint32_t)(event->data.u64 >> 32);
+	invariant(fd < loop->watches_count && generation <= loop->generation);
 	// The table may move in a callback: nothing of it is kept over one. An error or a hang-up wakes both sides, for each to
 	// find it.
 	struct watch watch = loop->watches[fd];
@@ -155,171 +173,152 @@ static void dispatch(struct loop *loop, const struct epoll_event *event)
 	}
 }
 
-static int on_epoll(zloop_t *zloop, zmq_pollitem_t *item, void *context)
-{
-	(void)zloop;
-	(void)item;
-	struct loop *loop = context;
-	struct epoll_event events[EVENTS];
-	int count = epoll_wait(loop->epoll, events, EVENTS, 0);
-	for (int i = 0; i < count && !loop->stopped; i++) {
-		dispatch(loop, &events[i]);
-	}
-	return loop->stopped ? -1 : 0;
-}
-
-// ---- ZeroMQ sockets ----
-
-static int on_socket(zloop_t *zloop, zsock_t *socket, void *context)
-{
-	(void)zloop;
-	(void)socket;
-	struct socket_watch *watch = context;
-	struct loop *loop = watch->loop;
-	watch->readable(watch->context); // may end the watch
-	return loop->stopped ? -1 : 0;
-}
-
-void loop_socket(struct loop *loop, zsock_t *socket, loop_fn *readable, void *context)
-{
-	struct socket_watch *watch = allocate(sizeof *watch);
-	*watch = (struct socket_watch){loop, socket, readable, context, loop->sockets};
-	loop->sockets = watch;
-	zloop_reader(loop->zloop, socket, on_socket, watch);
-	zloop_reader_set_tolerant(loop->zloop, socket);
-}
-
-void loop_socket_end(struct loop *loop, zsock_t *socket)
-{
-	for (struct socket_watch **at = &loop->sockets; *at; at = &(*at)->next) {
-		if ((*at)->socket == socket) {
-			struct socket_watch *watch = *at;
-			*at = watch->next;
-			zloop_reader_end(loop->zloop, socket);
-			free(watch);
-			return;
-		}
-	}
-}
-
 // ---- deadlines ----
-
-static void place(struct loop *loop, size_t position, struct deadline *deadline)
-{
-	loop->heap[position] = deadline;
-	deadline->position = position;
-}
-
-static void sift_up(struct loop *loop, struct deadline *deadline)
-{
-	size_t position = deadline->position;
-	while (position > 1 && loop->heap[position / 2]->at > deadline->at) {
-		place(loop, position, loop->heap[position / 2]);
-		position /= 2;
-	}
-	place(loop, position, deadline);
-}
-
-static void sift_down(struct loop *loop, struct deadline *deadline)
-{
-	size_t position = deadline->position;
-	for (;;) {
-		size_t child = position * 2;
-		if (child < loop->heap_count && loop->heap[child + 1]->at < loop->heap[child]->at) {
-			child++;
-		}
-		if (child > loop->heap_count || loop->heap[child]->at >= deadline->at) {
-			break;
-		}
-		place(loop, position, loop->heap[child]);
-		position = child;
-	}
-	place(loop, position, deadline);
-}
-
-static void set_timer(struct loop *loop)
-{
-	instant at = loop->heap_count ? loop->heap[1]->at : INSTANT_NEVER;
-	if (at == loop->timer_at) {
-		return;
-	}
-	struct itimerspec setting = {0};
-	if (at != INSTANT_NEVER) {
-		instant when = at > 0 ? at : 1; // zero would disarm
-		setting.it_value = (struct timespec){.tv_sec = when / 1000000, .tv_nsec = when % 1000000 * 1000};
-	}
-	if (timerfd_settime(loop->timer, TFD_TIMER_ABSTIME, &setting, NULL) < 0) {
-		fail("timerfd_settime");
-	}
-	loop->timer_at = at;
-}
-
-static void take_out(struct deadline *deadline)
-{
-	struct loop *loop = deadline->loop;
-	struct deadline *last = loop->heap[loop->heap_count--];
-	if (last != deadline) {
-		place(loop, deadline->position, last);
-		sift_up(loop, last);
-		sift_down(loop, last);
-	}
-	deadline->position = 0;
-	deadline->at = INSTANT_NEVER;
-}
 
 void deadline_init(struct deadline *deadline, struct loop *loop, loop_fn *fn, void *context)
 {
-	*deadline = (struct deadline){.loop = loop, .fn = fn, .context = context, .at = INSTANT_NEVER};
+	*deadline = (struct deadline){.entry.at = INSTANT_NEVER, .loop = loop, .fn = fn, .context = context};
 }
 
 void deadline_arm(struct deadline *deadline, instant at)
 {
 	struct loop *loop = deadline->loop;
-	if (at == INSTANT_NEVER) {
-		deadline_disarm(deadline);
-		return;
-	}
 	// One that arms itself for what is past waits for the next turn, behind the sockets and behind the other deadlines.
-	at = at > loop->fired_until ? at : loop->fired_until + 1;
-	if (deadline->position && deadline->at == at) {
-		return;
-	}
-	deadline->at = at;
-	if (deadline->position == 0) {
-		if (loop->heap_count + 1 >= loop->heap_capacity) {
-			loop->heap_capacity = loop->heap_capacity ? loop->heap_capacity * 2 : 64;
-			loop->heap = reallocate(loop->heap, loop->heap_capacity, sizeof(struct deadline *));
-		}
-		place(loop, ++loop->heap_count, deadline);
-	}
-	sift_up(loop, deadline);
-	sift_down(loop, deadline);
-	set_timer(loop);
+	heap_set(&loop->deadlines, &deadline->entry, at > loop->fired_until ? at : loop->fired_until + 1);
 }
 
 void deadline_disarm(struct deadline *deadline)
 {
-	if (deadline->position) {
-		take_out(deadline);
-		set_timer(deadline->loop);
+	if (deadline->loop) {
+		heap_remove(&deadline->loop->deadlines, &deadline->entry);
+		deadline->entry.at = INSTANT_NEVER;
 	}
 }
 
-static void on_timer(void *context)
+bool deadline_armed(const struct deadline *deadline)
 {
-	struct loop *loop = context;
-	uint64_t expirations;
-	if (read(loop->timer, &expirations, sizeof expirations) < 0 && errno != EAGAIN) {
-		fail("read of timerfd");
+	return deadline->entry.position != 0;
+}
+
+static void fire_due(struct loop *loop)
+{
+	if (heap_due(&loop->deadlines) == INSTANT_NEVER) {
+		return;
 	}
-	loop->fired_until = now();
-	while (loop->heap_count > 0 && loop->heap[1]->at <= loop->fired_until && !loop->stopped) {
-		struct deadline *deadline = loop->heap[1];
-		take_out(deadline);
+	instant at = now();
+	invariant(at >= loop->fired_until);
+	loop->fired_until = at;
+	while (heap_due(&loop->deadlines) <= loop->fired_until && !loop->stopped) {
+		struct deadline *deadline = (struct deadline *)heap_first(&loop->deadlines);
+		heap_remove(&loop->deadlines, &deadline->entry);
+		invariant(deadline->loop == loop && !deadline_armed(deadline));
+		deadline->entry.at = INSTANT_NEVER;
 		deadline->fn(deadline->context);
 	}
-	loop->timer_at = INSTANT_NEVER; // it has fired
-	set_timer(loop);
+}
+
+// ---- the end of a batch ----
+
+void loop_after_batch(struct loop *loop, loop_fn *fn, void *context)
+{
+	struct hook **at = &loop->hooks;
+	while (*at) {
+		at = &(*at)->next;
+	}
+	*at = allocate(sizeof **at);
+	**at = (struct hook){fn, context, NULL};
+}
+
+static void hooks_sweep(struct loop *loop)
+{
+	for (struct hook **at = &loop->hooks; *at;) {
+		struct hook *hook = *at;
+		if (hook->fn) {
+			at = &hook->next;
+		} else {
+			*at = hook->next;
+			free(hook);
+		}
+	}
+}
+
+void loop_after_batch_end(struct loop *loop, loop_fn *fn, void *context)
+{
+	for (struct hook *hook = loop->hooks; hook; hook = hook->next) {
+		if (hook->fn == fn && hook->context == context) {
+			hook->fn = NULL;
+		}
+	}
+	if (!loop->in_hooks) {
+		hooks_sweep(loop);
+	}
+}
+
+void soon_init(struct soon *soon, loop_fn *fn, void *context)
+{
+	*soon = (struct soon){.fn = fn, .context = context};
+}
+
+void loop_soon(struct loop *loop, struct soon *soon)
+{
+	if (!soon->loop) {
+		soon->loop = loop;
+		soon->next = NULL;
+		*loop->soon_end = soon;
+		loop->soon_end = &soon->next;
+	}
+}
+
+void soon_cancel(struct soon *soon)
+{
+	struct loop *loop = soon->loop;
+	if (!loop) {
+		return;
+	}
+	struct soon **at = &loop->soon;
+	while (*at != soon) {
+		invariant(*at);
+		at = &(*at)->next;
+	}
+	*at = soon->next;
+	if (loop->soon_end == &soon->next) {
+		loop->soon_end = at;
+	}
+	soon->loop = NULL;
+}
+
+static void run_soon(struct loop *loop)
+{
+	// What is asked for meanwhile is for the next round: taken one by one, up to the one that is the last now, since any
+	// may be cancelled.
+	struct soon marker = {.loop = loop};
+	*loop->soon_end = &marker;
+	loop->soon_end = &marker.next;
+	while (loop->soon != &marker) {
+		struct soon *soon = loop->soon;
+		soon_cancel(soon);
+		soon->fn(soon->context);
+	}
+	soon_cancel(&marker);
+}
+
+static void end_batch(struct loop *loop)
+{
+	int rounds = 0;
+	do {
+		if (loop->soon) {
+			run_soon(loop);
+		}
+		loop->in_hooks = true;
+		for (struct hook *hook = loop->hooks; hook; hook = hook->next) {
+			if (hook->fn) {
+				hook->fn(hook->context);
+			}
+		}
+		loop->in_hooks = false;
+		hooks_sweep(loop);
+	} while (loop->soon && ++rounds < ROUNDS);
+	log_flush();
 }
 
 // ---- the loop ----
@@ -344,24 +343,12 @@ struct loop *loop_new(void)
 	sigaddset(&ending, SIGINT);
 	sigprocmask(SIG_BLOCK, &ending, &loop->signals_before);
 	signal(SIGPIPE, SIG_IGN);
-	zsys_init();
-	zsys_handler_set(NULL);
-	loop->zloop = zloop_new();
-	if (!loop->zloop) {
-		fail("zloop_new");
-	}
-	zloop_set_nonstop(loop->zloop, true);
-	loop->timer_at = INSTANT_NEVER;
+	loop->soon_end = &loop->soon;
 	loop->epoll = epoll_create1(EPOLL_CLOEXEC);
-	loop->timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
 	loop->signals = signalfd(-1, &ending, SFD_CLOEXEC | SFD_NONBLOCK);
-	if (loop->epoll < 0 || loop->timer < 0 || loop->signals < 0) {
+	if (loop->epoll < 0 || loop->signals < 0) {
 		fail("descriptors of the loop");
 	}
-	zmq_pollitem_t item = {.fd = loop->epoll, .events = ZMQ_POLLIN};
-	zloop_poller(loop->zloop, &item, on_epoll, loop);
-	zloop_poller_set_tolerant(loop->zloop, &item);
-	loop_read(loop, loop->timer, on_timer, loop);
 	loop_read(loop, loop->signals, on_signal, loop);
 	return loop;
 }
@@ -372,25 +359,69 @@ void loop_free(struct loop **loop_at)
 	if (!loop) {
 		return;
 	}
-	while (loop->sockets) {
-		loop_socket_end(loop, loop->sockets->socket);
+	while (loop->hooks) {
+		loop->hooks->fn = NULL;
+		hooks_sweep(loop);
 	}
-	zloop_destroy(&loop->zloop);
+	while (loop->soon) {
+		soon_cancel(loop->soon);
+	}
 	close(loop->signals);
-	close(loop->timer);
 	close(loop->epoll);
 	sigprocmask(SIG_SETMASK, &loop->signals_before, NULL);
-	free(loop->heap);
+	heap_fini(&loop->deadlines);
 	free(loop->watches);
 	free(loop);
 	*loop_at = NULL;
 }
 
+static int wait_for(struct loop *loop, duration most)
+{
+	struct epoll_event *events = loop->events;
+	int count = -1;
+	if (!loop->coarse) {
+		struct timespec limit = {.tv_sec = most / 1000000, .tv_nsec = most % 1000000 * 1000};
+		count = epoll_pwait2(loop->epoll, events, EVENTS, most == INSTANT_NEVER ? NULL : &limit, NULL);
+		// EPERM: a container's filter that is older than the call.
+		loop->coarse = count < 0 && (errno == ENOSYS || errno == EPERM);
+	}
+	if (loop->coarse) {
+		duration milliseconds = most / 1000 + (most % 1000 != 0);
+		count = epoll_wait(loop->epoll, events, EVENTS,
+		                   most == INSTANT_NEVER  ? -1
+		                   : milliseconds < 60000 ? (int)milliseconds
+		                                          : 60000);
+	}
+	if (count < 0 && errno != EINTR) {
+		fail("epoll_wait");
+	}
+	return count < 0 ? 0 : count;
+}
+
 int loop_run(struct loop *loop)
 {
+	log_hold(true);
 	while (!loop->stopped) {
-		zloop_start(loop->zloop);
+		// What was asked for before the loop ran, and what the last batch left.
+		duration most = INSTANT_NEVER;
+		instant due = heap_due(&loop->deadlines);
+		if (loop->soon) {
+			most = 0;
+		} else if (due != INSTANT_NEVER) {
+			instant at = now();
+			most = due > at ? due - at : 0;
+		}
+		if (loop->next_event == loop->event_count) {
+			loop->next_event = 0;
+			loop->event_count = wait_for(loop, most);
+		}
+		while (loop->next_event < loop->event_count && !loop->stopped) {
+			dispatch(loop, &loop->events[loop->next_event++]);
+		}
+		fire_due(loop);
+		end_batch(loop);
 	}
+	log_hold(false);
 	loop->stopped = false;
 	return 0;
 }

@@ -5,6 +5,7 @@
 // still lives.
 #include <inttypes.h>
 #include <stdlib.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "common/base/alloc.h"

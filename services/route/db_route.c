@@ -371,7 +371,7 @@ void store_put(struct store *store, const char *key, bool removed, uint64_t stat
 		map_insert_text(store->changes, key, change);
 	}
 	*change = (struct change){removed, state, since, order};
-	if (store->phase == PHASE_IDLE && store->write.position == 0) {
+	if (store->phase == PHASE_IDLE && !deadline_armed(&store->write)) {
 		deadline_arm(&store->write, now() + WRITE_AFTER);
 	}
 }

@@ -22,7 +22,8 @@ enum {
 	MOST_COMMITS = 600, // of one incarnation
 	PACKETS = 1024,
 	STEPS = 250,
-	CALM_STEPS = 150,
+	CALM_STEPS = 150,        // until all must be equal: on an orderly network; on one that lost what nobody missed,
+	ROUGH_CALM_STEPS = 1000, // until a replica has repeated what it applied (BUS_REPEAT_TICKS)
 	ABSENT = 0,      // a value
 	PADDING = 15000, // octets of a value in some seeds: then a change takes several frames
 };
@@ -531,7 +532,7 @@ static void calm_down(struct world *world)
 	}
 	complete(world);
 	commit(world);
-	for (int step = 0; step < CALM_STEPS; step++) {
+	for (int step = 0; step < (world->fifo ? CALM_STEPS : ROUGH_CALM_STEPS); step++) {
 		advance(world);
 	}
 	for (int i = 0; i < READERS; i++) {

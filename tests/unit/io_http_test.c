@@ -2,6 +2,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -357,7 +358,7 @@ static void deadlines_fire_in_order(void **state)
 	}
 	for (int i = 1; i < 100; i += 2) {
 		deadline_disarm(&order.deadlines[i]);
-		assert_int_equal(order.deadlines[i].position, 0);
+		assert_false(deadline_armed(&order.deadlines[i]));
 	}
 	deadline_arm(&order.deadlines[0], INSTANT_NEVER);
 	deadline_arm(&order.deadlines[0], start - SECONDS(1));
