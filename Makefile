@@ -181,8 +181,8 @@ down: # end it and leave nothing behind
 	@deploy/local/region down
 demo: all # the nine steps of the tutorial against two real customer devices
 	@$(PYTHON) deploy/local/demo.py
-bench: all test-tools # throughput beside strongSwan, in the same run; ONLY=name for one
-	@$(PYTHON) tests/perf/bench.py $(ONLY)
+bench: all test-tools # throughput beside strongSwan and plain forwarding, in the same run; ONLY=name for one, BASELINE=DIR beside another build
+	@BASELINE=$(BASELINE) $(PYTHON) tests/perf/bench.py $(ONLY)
 
 help: # this list
 	@sed -n 's/^\([a-z-]*\):[^=#]*# /  make \1\t/p' Makefile | expand -t 16

@@ -14,12 +14,6 @@
 #include "services/bgp/as_path.h"
 #include "services/bgp/path_attribute.h"
 
-enum { QUEUED_LIMIT = 1 << 16 }; // octets on their way to the kernel
-
-// End-of-RIB (RFC 4724 §2) comes a moment after the routes: BIRD 2.0 goes to sleep for up to 3 s with its own first routes
-// unsent when everything of ours has come in one piece, and anything that arrives later wakes it.
-#define END_OF_RIB_DELAY MILLISECONDS(50)
-
 static void list_push(struct pending_list *list, struct bgp_prefix prefix)
 {
 	if (list->count == list->capacity) {

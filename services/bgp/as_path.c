@@ -20,26 +20,50 @@ static bool segment_next(struct reader *r, struct segment *out)
 	return !r->failed;
 }
 
-bool as_path_read(struct bytes wire, unsigned width, struct writer *out)
+// One segment of `wire` with four octets an AS; false when it is malformed.
+static bool read_segment(struct reader *r, unsigned width, bool confederation, struct writer *out)
+{
+	uint8_t type = read_u8(r), count = read_u8(r);
+	bool known =
+	    type == AS_SET || type == AS_SEQUENCE || (confederation && (type == AS_CONFED_SEQUENCE || type == AS_CONFED_SET));
+	if (r->failed || !known || count == 0 || reader_left(r) < (size_t)count * width) {
+		return false;
+	}
+	if (type == AS_CONFED_SEQUENCE || type == AS_CONFED_SET) {
+		read_bytes(r, (size_t)count * width);
+		return true;
+	}
+	write_u8(out, type);
+	write_u8(out, count);
+	for (unsigned i = 0; i < count; i++) {
+		uint32_t as = width == 4 ? read_u32(r) : read_u16(r);
+		if (as == 0) {
+			return false;
+		}
+		write_u32(out, as);
+	}
+	return true;
+}
+
+static bool read_segments(struct bytes wire, unsigned width, bool confederation, struct writer *out)
 {
 	struct reader r = reader_of(wire);
 	while (reader_left(&r) > 0) {
-		uint8_t type = read_u8(&r), count = read_u8(&r);
-		if (r.failed || (type != AS_SET && type != AS_SEQUENCE) || count == 0 ||
-		    reader_left(&r) < (size_t)count * width) {
+		if (!read_segment(&r, width, confederation, out)) {
 			return false;
-		}
-		write_u8(out, type);
-		write_u8(out, count);
-		for (unsigned i = 0; i < count; i++) {
-			uint32_t as = width == 4 ? read_u32(&r) : read_u16(&r);
-			if (as == 0) {
-				return false;
-			}
-			write_u32(out, as);
 		}
 	}
 	return !out->failed;
+}
+
+bool as_path_read(struct bytes wire, unsigned width, struct writer *out)
+{
+	return read_segments(wire, width, false, out);
+}
+
+bool as4_path_read(struct bytes wire, struct writer *out)
+{
+	return read_segments(wire, 4, true, out);
 }
 
 size_t as_path_length(struct bytes path)

@@ -1,7 +1,6 @@
 // The door of the core: events to sessions, the list of actions, and the heap of deadlines.
 #include "services/bgp/speaker.h"
 
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -52,33 +51,43 @@ static void append(struct bgp_actions *a, struct bytes octets)
 	a->octets_length += octets.length;
 }
 
-void act_note(struct bgp_session *session, const char *format, ...)
+void act_text(struct bgp_session *session, enum bgp_notice notice, const char *text)
 {
-	char text[512];
-	va_list arguments;
-	va_start(arguments, format);
-	int length = vsnprintf(text, sizeof text, format, arguments);
-	va_end(arguments);
 	struct bgp_actions *a = session->bgp->actions;
-	act(session->bgp, BGP_ACTION_NOTE, session, 0);
-	a->list[a->count - 1].offset = a->octets_length;
-	a->list[a->count - 1].length = (size_t)length < sizeof text ? (size_t)length : sizeof text - 1;
-	append(a, (struct bytes){(const uint8_t *)text, a->list[a->count - 1].length + 1});
+	act(session->bgp, BGP_ACTION_NOTICE, session, 0);
+	struct bgp_action *last = &a->list[a->count - 1];
+	last->notice = notice;
+	last->offset = a->octets_length;
+	last->length = strlen(text);
+	append(a, (struct bytes){(const uint8_t *)text, last->length + 1});
 }
 
-void act_send(struct connection *c, struct bytes octets)
+void act_send_octets(struct bgp_session *session, uint32_t transport, struct bytes octets)
 {
-	struct bgp_actions *a = c->session->bgp->actions;
-	c->queued += octets.length;
+	struct bgp_actions *a = session->bgp->actions;
 	struct bgp_action *last = a->count ? &a->list[a->count - 1] : NULL;
-	if (!last || last->kind != BGP_ACTION_SEND || last->transport != c->transport ||
+	if (!last || last->kind != BGP_ACTION_SEND || last->transport != transport ||
 	    last->offset + last->length != a->octets_length) {
-		act(c->session->bgp, BGP_ACTION_SEND, c->session, c->transport);
+		act(session->bgp, BGP_ACTION_SEND, session, transport);
 		last = &a->list[a->count - 1];
 		last->offset = a->octets_length;
 	}
 	last->length += octets.length;
 	append(a, octets);
+}
+
+void act_send(struct connection *c, struct bytes octets)
+{
+	invariant(c->transport != 0);
+	c->queued += octets.length;
+	act_send_octets(c->session, c->transport, octets);
+}
+
+void act_patience(struct connection *c, duration length)
+{
+	invariant(c->transport != 0 && length > 0);
+	act(c->session->bgp, BGP_ACTION_PATIENCE, c->session, c->transport);
+	c->session->bgp->actions->list[c->session->bgp->actions->count - 1].length = (size_t)(length / MILLISECONDS(1));
 }
 
 void act_route(struct bgp_session *session, struct bgp_prefix destination, const struct bgp_attributes *attributes)
@@ -98,71 +107,18 @@ void session_changed(struct bgp_session *session)
 }
 
 // ---- deadlines ----
-static void heap_place(struct bgp *bgp, size_t at, struct bgp_session *session)
-{
-	bgp->heap[at] = session;
-	session->heap_position = at + 1;
-}
-
-static void heap_sift(struct bgp *bgp, size_t at)
-{
-	struct bgp_session *session = bgp->heap[at];
-	for (; at > 0 && bgp->heap[(at - 1) / 2]->deadline > session->deadline; at = (at - 1) / 2) {
-		heap_place(bgp, at, bgp->heap[(at - 1) / 2]);
-	}
-	for (;;) {
-		size_t child = 2 * at + 1;
-		if (child + 1 < bgp->heap_count && bgp->heap[child + 1]->deadline < bgp->heap[child]->deadline) {
-			child++;
-		}
-		if (child >= bgp->heap_count || bgp->heap[child]->deadline >= session->deadline) {
-			break;
-		}
-		heap_place(bgp, at, bgp->heap[child]);
-		at = child;
-	}
-	heap_place(bgp, at, session);
-}
-
-static void heap_remove(struct bgp *bgp, struct bgp_session *session)
-{
-	if (session->heap_position == 0) {
-		return;
-	}
-	size_t at = session->heap_position - 1;
-	session->heap_position = 0;
-	struct bgp_session *last = bgp->heap[--bgp->heap_count];
-	if (last != session) {
-		heap_place(bgp, at, last);
-		heap_sift(bgp, at);
-	}
-}
-
 void session_schedule(struct bgp_session *session)
 {
-	struct bgp *bgp = session->bgp;
-	instant at = outlet_deadline(session);
+	instant at = instant_min(outlet_deadline(session), inlet_deadline(session));
 	for (int side = 0; side < SIDES; side++) {
 		at = instant_min(at, connection_deadline(&session->connections[side]));
 	}
-	if (at == INSTANT_NEVER) {
-		heap_remove(bgp, session);
-		session->deadline = at;
-		return;
-	}
-	if (session->heap_position == 0) {
-		bgp->heap = grown(bgp->heap, &bgp->heap_capacity, bgp->heap_count + 1, sizeof(struct bgp_session *));
-		heap_place(bgp, bgp->heap_count++, session);
-	} else if (session->deadline == at) {
-		return;
-	}
-	session->deadline = at;
-	heap_sift(bgp, session->heap_position - 1);
+	heap_set(&session->bgp->deadlines, &session->deadline, at);
 }
 
 instant bgp_deadline(const struct bgp *bgp)
 {
-	return bgp->heap_count ? bgp->heap[0]->deadline : INSTANT_NEVER;
+	return heap_due(&bgp->deadlines);
 }
 
 // ---- the speaker ----
@@ -206,7 +162,7 @@ void bgp_free(struct bgp **bgp)
 	map_free(&(*bgp)->sessions, NULL);
 	map_free(&(*bgp)->exports, NULL);
 	attribute_pool_fini(&(*bgp)->pool);
-	free((*bgp)->heap);
+	heap_fini(&(*bgp)->deadlines);
 	free(*bgp);
 	*bgp = NULL;
 }
@@ -260,13 +216,14 @@ static void all_advertised(struct bgp *bgp)
 static void run_timers(struct bgp *bgp)
 {
 	while (bgp_deadline(bgp) <= bgp->now) {
-		struct bgp_session *session = bgp->heap[0];
+		struct heap_entry *first = heap_first(&bgp->deadlines);
+		struct bgp_session *session = (struct bgp_session *)((uint8_t *)first - offsetof(struct bgp_session, deadline));
 		session_timers(session);
 		session_settle(session);
 	}
 }
 
-static void transport_event(struct bgp *bgp, const struct bgp_event *event)
+static void transport_event(const struct bgp_event *event)
 {
 	struct connection *c = session_connection(event->session, event->transport);
 	if (!c) {
@@ -275,6 +232,7 @@ static void transport_event(struct bgp *bgp, const struct bgp_event *event)
 	struct bgp_session *session = c->session;
 	switch (event->kind) {
 	case BGP_EVENT_CONNECTED:
+		session->backoff.unanswered = 0;
 		connection_event(c, FSM_TCP_CR_ACKED, NULL);
 		break;
 	case BGP_EVENT_RECEIVED:
@@ -284,23 +242,30 @@ static void transport_event(struct bgp *bgp, const struct bgp_event *event)
 		connection_sent(c, event->count);
 		break;
 	default:
+		account_lost(c, event->cause, event->reason ? event->reason : "connection closed");
 		c->transport = 0; // the shell has closed it
-		if (session->established == c || (!session->error_kept && connection_sibling(c)->state < BGP_OPEN_CONFIRM)) {
-			snprintf(session->last_error, sizeof session->last_error, "%s",
-			         event->reason ? event->reason : "connection closed");
-			session->error_kept = session->established == c;
-		}
 		connection_event(c, FSM_TCP_CONNECTION_FAILS, NULL);
 		break;
 	}
-	(void)bgp;
 	session_settle(session);
+}
+
+static void stop_all(struct bgp *bgp)
+{
+	bgp->stopped = true;
+	struct map_cursor cursor = {.position = 0};
+	while (map_next(bgp->sessions, &cursor)) {
+		session_cease(cursor.value);
+		session_settle(cursor.value);
+	}
 }
 
 void bgp_step(struct bgp *bgp, const struct bgp_event *event, instant now, struct bgp_actions *actions)
 {
 	bury(bgp);
+	invariant(!bgp->actions); // no step inside a step
 	bgp->now = now;
+	bgp->portion = ROUTES_PORTION;
 	bgp->actions = actions;
 	struct bgp_session *session = event->session;
 	switch (event->kind) {
@@ -319,7 +284,7 @@ void bgp_step(struct bgp *bgp, const struct bgp_event *event, instant now, struc
 	case BGP_EVENT_SESSION_REMOVED:
 		map_remove_text(bgp->sessions, session->id);
 		session_remove(session);
-		heap_remove(bgp, session);
+		heap_remove(&bgp->deadlines, &session->deadline);
 		session->next_removed = bgp->removed;
 		bgp->removed = session;
 		act(bgp, BGP_ACTION_REMOVED, session, 0);
@@ -338,7 +303,10 @@ void bgp_step(struct bgp *bgp, const struct bgp_event *event, instant now, struc
 	case BGP_EVENT_RECEIVED:
 	case BGP_EVENT_SENT:
 	case BGP_EVENT_CLOSED:
-		transport_event(bgp, event);
+		transport_event(event);
+		break;
+	case BGP_EVENT_STOP:
+		stop_all(bgp);
 		break;
 	}
 	for (size_t i = 0; i < actions->count; i++) {
@@ -362,6 +330,32 @@ uint32_t bgp_transport_new(struct bgp *bgp)
 {
 	bgp->last_transport += bgp->last_transport == UINT32_MAX ? 2 : 1;
 	return bgp->last_transport;
+}
+
+struct bytes bgp_connection_rejected(void)
+{
+	static const uint8_t octets[] = {0xff,
+	                                 0xff,
+	                                 0xff,
+	                                 0xff,
+	                                 0xff,
+	                                 0xff,
+	                                 0xff,
+	                                 0xff,
+	                                 0xff,
+	                                 0xff,
+	                                 0xff,
+	                                 0xff,
+	                                 0xff,
+	                                 0xff,
+	                                 0xff,
+	                                 0xff,
+	                                 0,
+	                                 21,
+	                                 MESSAGE_NOTIFICATION,
+	                                 ERROR_CEASE,
+	                                 CEASE_CONNECTION_REJECTED};
+	return (struct bytes){octets, sizeof octets};
 }
 
 struct prefix bgp_prefix_value(struct bgp_prefix prefix)

@@ -9,6 +9,7 @@
 
 #include "common/base/address.h"
 #include "common/base/instant.h"
+#include "services/bgp/limits.h"
 
 struct bgp;
 struct bgp_session;
@@ -45,7 +46,6 @@ struct bgp_advertisement {
 	const uint32_t *as_path; // without our own AS
 	size_t as_path_length;   // at most BGP_AS_PATH_LIMIT; a longer one counts as withdrawn
 };
-enum { BGP_AS_PATH_LIMIT = 500 };
 
 enum bgp_event_kind {
 	BGP_EVENT_TIME,            // bgp_deadline has come
@@ -57,7 +57,19 @@ enum bgp_event_kind {
 	BGP_EVENT_CONNECTED,       // `session`, `transport`: what BGP_ACTION_CONNECT asked for stands
 	BGP_EVENT_RECEIVED,        // `session`, `transport`, `octets`
 	BGP_EVENT_SENT,            // `session`, `transport`, `count`: so many octets of BGP_ACTION_SEND have gone to the kernel
-	BGP_EVENT_CLOSED, // `session`, `transport`, `reason`: could not connect, or ended; the descriptor is closed already
+	BGP_EVENT_CLOSED, // `session`, `transport`, `cause`, `reason`: could not connect, or ended; the descriptor is closed
+	                  // already
+	BGP_EVENT_STOP,   // the speaker ends: Cease to every peer, all routes are withdrawn, no session starts again
+};
+
+// Why a transport is gone.
+enum bgp_close_cause {
+	BGP_CLOSE_OTHER, // as `reason` says
+	BGP_CLOSE_BY_PEER,
+	BGP_CLOSE_REFUSED,     // a reset in answer to our SYN
+	BGP_CLOSE_UNREACHABLE, // no way to the peer's address
+	BGP_CLOSE_TIMED_OUT,
+	BGP_CLOSE_NO_SOCKET, // our own node has none for us
 };
 
 struct bgp_event {
@@ -69,22 +81,40 @@ struct bgp_event {
 	const struct bgp_advertisement *advertisements;
 	size_t count;
 	struct bytes octets;
-	const char *reason;
+	enum bgp_close_cause cause;
+	const char *reason; // a short text, NULL: "connection closed"
 };
 
 enum bgp_action_kind {
-	BGP_ACTION_CONNECT, // open a TCP connection as `transport`
-	BGP_ACTION_SEND,    // `offset`, `length` in bgp_actions.octets go to `transport`
-	BGP_ACTION_CLOSE,   // `transport`, after what it was given to send has been offered to the kernel
-	BGP_ACTION_CHANGED, // bgp_session_status tells something new
-	BGP_ACTION_REMOVED, // the session is gone when the next event comes
-	BGP_ACTION_NOTE,    // `offset`: a text for the log
+	BGP_ACTION_CONNECT,  // open a TCP connection as `transport`
+	BGP_ACTION_SEND,     // `offset`, `length` in bgp_actions.octets go to `transport`
+	BGP_ACTION_CLOSE,    // `transport`, after what it was given to send has been offered to the kernel
+	BGP_ACTION_CHANGED,  // bgp_session_status tells something new
+	BGP_ACTION_REMOVED,  // the session is gone when the next event comes
+	BGP_ACTION_PATIENCE, // octets sent to `transport` may be without an answer for `length` milliseconds
+	BGP_ACTION_NOTICE,   // `notice`, and at `offset` a text: something that a person may want to know
 };
+
+// What has happened to a session. Each kind is limited by itself (EVENTS_BURST); a text says how many of its kind were left
+// out.
+enum bgp_notice {
+	BGP_NOTICE_ESTABLISHED,
+	BGP_NOTICE_CLOSED, // an Established session ended
+	BGP_NOTICE_HOLD_EXPIRED,
+	BGP_NOTICE_OPEN_REFUSED, // ours by the peer, or the peer's by us
+	BGP_NOTICE_LIMIT_NEAR,   // of learned routes
+	BGP_NOTICE_LIMIT,        // routes are discarded
+	BGP_NOTICE_UPDATE_ERROR, // RFC 7606: treated as withdraw
+	BGP_NOTICE_NOT_ACCEPTED, // well-formed routes that cannot be used
+	BGP_NOTICES,
+};
+const char *bgp_notice_name(enum bgp_notice notice); // "BGP closed"
 
 struct bgp_action {
 	enum bgp_action_kind kind;
 	struct bgp_session *session;
 	uint32_t transport;
+	enum bgp_notice notice;
 	size_t offset;
 	size_t length;
 };
@@ -119,14 +149,22 @@ struct bgp_session *bgp_session_find(const struct bgp *bgp, const char *id);
 const char *bgp_session_id(const struct bgp_session *session);
 // The number for a TCP connection that was accepted.
 uint32_t bgp_transport_new(struct bgp *bgp);
+// The NOTIFICATION for a connection that no session wants (RFC 4486 §4, Connection Rejected): constant octets.
+struct bytes bgp_connection_rejected(void);
 
+enum { BGP_REASON_TEXT = 640 };
 struct bgp_session_status {
 	enum bgp_state state;
+	bool may_run;           // the tunnel is UP, and nobody wants it down
 	const char *last_error; // both code names and who sent it; "" when there was none
+	// For a person: why it is not Established, or what is odd about it, and what to do; "" when all is well.
+	char reason[BGP_REASON_TEXT];
 	uint32_t remote_as;
 	uint32_t remote_router_id; // 0 before an OPEN came
 	uint16_t hold_time;        // negotiated, 0 before
+	bool end_of_rib;           // the peer has said that all its routes are told (RFC 4724 §2)
 	size_t prefixes_received;  // accepted and held
+	size_t prefixes_discarded; // beyond the limit; at least so many
 	size_t prefixes_advertised;
 	uint64_t established_count;
 };
@@ -159,7 +197,7 @@ enum bgp_counter {
 	BGP_COUNT_AS_LOOPS,             // UPDATE messages whose AS_PATH has our own AS
 	BGP_COUNT_NEXT_HOP_INVALID,     // UPDATE messages
 	BGP_COUNT_MARTIANS,             // prefixes that are no unicast destination
-	BGP_COUNT_OVER_LIMIT,           // prefixes beyond maximum_prefixes
+	BGP_COUNT_OVER_LIMIT,           // prefixes beyond maximum_prefixes or what the node holds
 	BGP_COUNT_OTHER_FAMILY,         // MP_REACH_NLRI, MP_UNREACH_NLRI and ROUTE-REFRESH of a family that was not negotiated
 	BGP_COUNT_NOTIFICATIONS_RECEIVED,
 	BGP_COUNT_NOTIFICATIONS_SENT,

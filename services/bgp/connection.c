@@ -1,19 +1,8 @@
 // A TCP connection and its state machine: the actions of the table in fsm.c carried out, and the connection's timers.
 //
-// Timers (RFC 4271 §8.1.3, §10; each jittered to 75–100 %):
-//   ConnectRetryTimer  2 s: a tunnel that has just come up has its session within seconds
-//   IdleHoldTimer      1, 2, 4 s as failures go on
-//   HoldTimer          30 s until the OPEN is answered (§8.2.2 suggests four minutes: too long for somebody who waits for a
-//   tunnel), then negotiated KeepaliveTimer     the configured one, at most a third of the hold time SendHoldTimer      RFC
-//   9687: the larger of 8 min and twice the hold time
+// The timers and their lengths are in limits.h; the HoldTimer is OPEN_HOLD until the OPEN is answered and then negotiated, the
+// KeepaliveTimer the configured one, at most a third of the hold time.
 #include "services/bgp/speaker.h"
-
-#include <stdio.h>
-#include <string.h>
-
-#define CONNECT_RETRY SECONDS(2)
-#define OPEN_HOLD SECONDS(30)
-#define SEND_HOLD SECONDS(480)
 
 void connection_init(struct connection *c, struct bgp_session *session)
 {
@@ -26,6 +15,7 @@ void connection_reset(struct connection *c)
 	c->state = BGP_IDLE;
 	c->transport = 0;
 	c->queued = c->input_length = 0;
+	c->hold_time = c->keepalive = 0;
 	c->connect_retry_at = c->idle_hold_at = c->hold_at = c->keepalive_at = c->send_hold_at = INSTANT_NEVER;
 }
 
@@ -47,10 +37,15 @@ instant connection_jittered(const struct connection *c, duration length)
 	return bgp->now + length * 3 / 4 + MILLISECONDS(random_below(&bgp->random, quarter + 1));
 }
 
-static void restart_send_hold(struct connection *c)
+duration connection_send_hold(const struct connection *c)
 {
 	duration twice_hold = SECONDS(2) * c->hold_time;
-	c->send_hold_at = c->session->bgp->now + (twice_hold > SEND_HOLD ? twice_hold : SEND_HOLD);
+	return twice_hold > SEND_HOLD ? twice_hold : SEND_HOLD;
+}
+
+static void restart_send_hold(struct connection *c)
+{
+	c->send_hold_at = c->session->bgp->now + connection_send_hold(c);
 }
 
 void connection_transmit(struct connection *c, struct bytes octets)
@@ -126,20 +121,40 @@ static void close_transport(struct connection *c)
 	}
 }
 
+// Sessions that end soon after they came up come back more slowly each time: the peer may have to be mended first.
+static void back_off(struct bgp_session *session, bool was_established)
+{
+	struct backoff *backoff = &session->backoff;
+	if (!was_established) {
+		backoff->failures++;
+		return;
+	}
+	bool stable = session->bgp->now - session->established_at >= STABLE;
+	backoff->flaps = stable ? 0 : backoff->flaps + 1;
+	backoff->failures = 0;
+	if (backoff->flaps > 0) {
+		unsigned doublings = backoff->flaps - 1 < FLAP_DOUBLINGS ? backoff->flaps - 1 : FLAP_DOUBLINGS;
+		backoff->until = connection_jittered(&session->connections[OUTGOING], IDLE_HOLD << doublings);
+	}
+}
+
 // What leaves a state with a connection for Idle has in common. IdleHoldTimer is armed by session_settle.
-static void close_connection(struct connection *c)
+static void close_connection(struct connection *c, enum bgp_notice notice)
 {
 	struct bgp_session *session = c->session;
+	bool was_established = session->established == c, last = was_established || !session->established;
 	close_transport(c);
 	connection_reset(c);
-	if (session->established == c) {
+	if (was_established) {
 		session->established = NULL;
 		outlet_stop(session);
-		adj_rib_in_clear(session);
-		act_note(session, "session closed: %s", session->last_error);
+		inlet_stop(session);
 	}
-	if (!session->established) {
-		session->failures++;
+	if (last) {
+		back_off(session, was_established);
+	}
+	if (was_established || (last && notice != BGP_NOTICE_CLOSED)) {
+		account_notice(session, notice, "%s", session->account.why);
 	}
 }
 
@@ -150,18 +165,23 @@ static void accept_open(struct connection *c)
 	c->hold_time = c->peer.hold_time < config->hold_time ? c->peer.hold_time : config->hold_time;
 	uint16_t third = c->hold_time / 3;
 	c->keepalive = config->keepalive && config->keepalive < third ? config->keepalive : third;
+	invariant(c->hold_time == 0 || (c->keepalive > 0 && 3 * c->keepalive <= c->hold_time));
 	connection_keepalive(c);
 	restart_keepalive(c);
 	restart_hold(c);
+	// A peer that takes nothing is the send hold timer's business: TCP must not give up before it.
+	act_patience(c, connection_send_hold(c));
 }
 
 static void establish(struct connection *c)
 {
 	struct bgp_session *session = c->session;
+	invariant(!session->established);
 	session->established = c;
+	session->established_at = session->bgp->now;
 	session->established_count++;
-	session->failures = 0;
-	session->error_kept = false;
+	session->backoff.failures = session->backoff.unanswered = 0;
+	session->account.error_kept = false;
 	restart_hold(c);
 	// Our own attempt that is still on its way is not needed any more. One that has an OPEN under way is decided by it
 	// (§6.8).
@@ -169,33 +189,56 @@ static void establish(struct connection *c)
 	if (sibling->state == BGP_CONNECT || sibling->state == BGP_ACTIVE) {
 		connection_event(sibling, FSM_OPEN_COLLISION_DUMP, NULL);
 	}
-	act_note(session, "session established");
+	uint32_t id = c->peer.router_id;
+	account_notice(session, BGP_NOTICE_ESTABLISHED, "with AS %u, BGP Identifier %u.%u.%u.%u, hold time %u s", c->peer.as,
+	               id >> 24, id >> 16 & 0xff, id >> 8 & 0xff, id & 0xff, c->hold_time);
+	inlet_start(session);
 	outlet_start(session);
 }
 
-// The NOTIFICATION goes out, and the session remembers it, unless it is about the lesser of two connections.
-static void close_with(struct connection *c, const struct bgp_error *error, const char *text)
+static enum bgp_notice notice_of(const struct bgp_error *error)
 {
-	struct bgp_session *session = c->session;
-	send_notification(c, error);
-	bool collision = error->code == ERROR_CEASE && error->subcode == CEASE_COLLISION;
-	if (!collision && connection_sibling(c)->state < BGP_OPEN_CONFIRM) {
-		char name[ERROR_TEXT];
-		bgp_error_format(error, name);
-		snprintf(session->last_error, sizeof session->last_error, "%s%s", text ? text : "sent ", text ? "" : name);
-		session->error_kept = true;
-	}
-	close_connection(c);
+	return error->code == ERROR_HOLD_TIMER ? BGP_NOTICE_HOLD_EXPIRED
+	       : error->code == ERROR_OPEN     ? BGP_NOTICE_OPEN_REFUSED
+	                                       : BGP_NOTICE_CLOSED;
 }
 
-static void run(struct connection *c, enum fsm_action action, enum bgp_state before, const struct bgp_error *error)
+// An error of the lesser of two connections, or one that only settles which of them stays, tells nothing about the session.
+static bool is_about_session(struct connection *c, const struct bgp_error *error)
+{
+	bool collision = error->code == ERROR_CEASE && error->subcode == CEASE_COLLISION;
+	return !collision && connection_sibling(c)->state < BGP_OPEN_CONFIRM;
+}
+
+static void close_with(struct connection *c, const struct bgp_error *error)
+{
+	send_notification(c, error);
+	if (is_about_session(c, error)) {
+		account_sent(c, error);
+		close_connection(c, notice_of(error));
+	} else {
+		close_connection(c, BGP_NOTICE_CLOSED);
+	}
+}
+
+// The peer's NOTIFICATION before Established is a refusal.
+static void drop(struct connection *c, enum fsm_event event, const struct bgp_error *error)
+{
+	bool notification = event == FSM_NOTIFICATION || event == FSM_NOTIFICATION_VERSION_ERROR;
+	bool refused = notification && is_about_session(c, error);
+	close_connection(c, refused && c->session->established != c ? BGP_NOTICE_OPEN_REFUSED : BGP_NOTICE_CLOSED);
+}
+
+static void run(struct connection *c, enum fsm_event event, enum bgp_state before, const struct bgp_error *error)
 {
 	struct bgp_session *session = c->session;
-	switch (action) {
+	switch (fsm_table[before][event].action) {
 	case DO_NOTHING:
 	case FSM_ACTION_COUNT:
 		break;
 	case DO_RECONNECT:
+		session->backoff.unanswered++;
+		session_changed(session);
 		close_transport(c);
 		open_transport(c);
 		break;
@@ -233,22 +276,19 @@ static void run(struct connection *c, enum fsm_action action, enum bgp_state bef
 		session->outlet.refresh_due = true;
 		break;
 	case DO_DROP:
-		close_connection(c);
+		drop(c, event, error);
 		break;
 	case DO_CEASE:
-		close_with(c, error, session->stop_reason);
-		break;
 	case DO_NOTIFY:
-		close_with(c, error, NULL);
+		close_with(c, error);
 		break;
 	case DO_HOLD_EXPIRED:
-		close_with(c, &(struct bgp_error){.code = ERROR_HOLD_TIMER}, "hold timer expired");
+		close_with(c, &(struct bgp_error){.code = ERROR_HOLD_TIMER});
 		break;
 	case DO_FSM_ERROR:
 		// RFC 6608: the subcode is the state it happened in.
 		close_with(
-		    c, &(struct bgp_error){.code = ERROR_FSM, .subcode = (uint8_t)(before - BGP_OPEN_SENT + FSM_IN_OPEN_SENT)},
-		    NULL);
+		    c, &(struct bgp_error){.code = ERROR_FSM, .subcode = (uint8_t)(before - BGP_OPEN_SENT + FSM_IN_OPEN_SENT)});
 		break;
 	}
 }
@@ -256,11 +296,12 @@ static void run(struct connection *c, enum fsm_action action, enum bgp_state bef
 void connection_event(struct connection *c, enum fsm_event event, const struct bgp_error *error)
 {
 	static const struct bgp_error collision = {.code = ERROR_CEASE, .subcode = CEASE_COLLISION};
-	const struct fsm_transition *transition = &fsm_table[c->state][event];
 	enum bgp_state before = c->state;
-	c->state = transition->next;
-	run(c, transition->action, before, error ? error : &collision);
-	if (before != transition->next) {
+	c->state = fsm_table[before][event].next;
+	run(c, event, before, error ? error : &collision);
+	invariant(c->state >= BGP_OPEN_SENT ? c->transport != 0 : c->hold_at == INSTANT_NEVER);
+	invariant((c->session->established == c) == (c->state == BGP_ESTABLISHED));
+	if (before != c->state) {
 		session_changed(c->session);
 	}
 }

@@ -13,12 +13,6 @@
 
 #define LATE MILLISECONDS(200)
 
-static void write_note(const struct service *service, const struct bgp_action *action)
-{
-	log_limited(LOG_INFO, "session", "tunnel", bgp_session_id(action->session), "what",
-	            (const char *)service->actions.octets + action->offset, NULL);
-}
-
 static void carry_out(struct service *service)
 {
 	for (size_t i = 0; i < service->actions.count; i++) {
@@ -34,10 +28,11 @@ static void carry_out(struct service *service)
 		case BGP_ACTION_CLOSE:
 			tcp_close(service->tcp, action->transport);
 			break;
-		case BGP_ACTION_NOTE:
-			write_note(service, action);
+		case BGP_ACTION_PATIENCE:
+			tcp_patience(service->tcp, action->transport, action->length);
 			break;
 		case BGP_ACTION_CHANGED:
+		case BGP_ACTION_NOTICE:
 		case BGP_ACTION_REMOVED:
 			break; // rows
 		}
@@ -87,11 +82,41 @@ static void gather_metrics(void *context)
 	           (double)established);
 }
 
+// ---- the end ----
+#define LOOK_AGAIN MILLISECONDS(10)
+
+struct last_words {
+	struct service *service;
+	struct deadline look;
+	instant at_last;
+};
+
+static void have_heard(void *context)
+{
+	struct last_words *words = context;
+	bool heard = bgp_bus_is_read(words->service->bus) && tcp_is_idle(words->service->tcp);
+	if (heard || now() >= words->at_last) {
+		loop_stop(words->service->loop);
+	} else {
+		deadline_arm(&words->look, now() + LOOK_AGAIN);
+	}
+}
+
+// The peers get a Cease and route the withdrawals: traffic moves to the other node before this one is gone.
+static void say_last_words(struct service *service)
+{
+	struct last_words words = {.service = service, .at_last = now() + LAST_WORDS};
+	bgp_bus_stop(service->bus);
+	deadline_init(&words.look, service->loop, have_heard, &words);
+	deadline_arm(&words.look, now() + LOOK_AGAIN);
+	loop_run(service->loop);
+	deadline_disarm(&words.look);
+}
+
 int main(void)
 {
 	const char *node = config_text("TWINSPAN_NODE", NULL);
 	const char *sockets_path = config_text("TWINSPAN_SOCKETS", NULL);
-	int64_t maximum_prefixes = config_number("TWINSPAN_BGP_MAXIMUM_PREFIXES", 300, 0, UINT32_MAX);
 	process_begin("bgp", node);
 
 	struct service service = {.loop = loop_new()};
@@ -108,11 +133,12 @@ int main(void)
 	service.handover = handover_new(service.loop, sockets_path, esp_is_there, &service);
 	service.tcp = tcp_new(&service, service.loop, service.handover);
 	service.listeners = listeners_new(&service, service.loop, service.handover);
-	service.bus = bgp_bus_new(&service, bus, node, (uint32_t)maximum_prefixes);
+	service.bus = bgp_bus_new(&service, bus, node);
 	config_done();
 	log_event(LOG_INFO, "started", NULL);
 
 	int result = loop_run(service.loop);
+	say_last_words(&service);
 
 	deadline_disarm(&service.deadline);
 	tcp_free(&service.tcp);

@@ -1,5 +1,5 @@
 // The listeners of the border gateways that have sessions, handed over by esp, and the connections the peers open: one is a
-// session's when both its ends are the session's inside addresses; any other is closed and counted.
+// session's when both its ends are the session's inside addresses; any other is refused (RFC 4486 §4) and counted.
 #include <errno.h>
 #include <netinet/in.h>
 #include <stdlib.h>
@@ -12,8 +12,6 @@
 #include "common/io/handover.h"
 #include "common/io/log.h"
 #include "services/bgp/shell.h"
-
-#define RETRY_LISTEN MILLISECONDS(200)
 
 struct listener {
 	struct listeners *all;
@@ -48,7 +46,7 @@ static void take_connection(struct listener *listener, int fd, const struct sock
 	}
 	if (!peering) {
 		metric_add(all->unknown, 1);
-		close(fd);
+		tcp_refuse(all->service->tcp, fd);
 		return;
 	}
 	tcp_accept(all->service->tcp, peering->session, fd);

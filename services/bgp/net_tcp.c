@@ -12,13 +12,13 @@
 #include <unistd.h>
 
 #include "common/base/alloc.h"
+#include "common/base/invariant.h"
 #include "common/base/map.h"
 #include "common/io/handover.h"
 #include "common/io/log.h"
 #include "services/bgp/shell.h"
 
-enum { BGP_PORT = 179, READ_SIZE = 1 << 16, READS_AT_ONCE = 8, USER_TIMEOUT_MS = 30000 };
-#define LINGER SECONDS(1)
+enum { BGP_PORT = 179 };
 
 struct transport {
 	struct tcp *tcp;
@@ -29,11 +29,13 @@ struct transport {
 	bool connecting;
 	bool closing; // the core has forgotten it
 	struct deadline linger;
-	uint8_t *output; // what the kernel has not taken
+	struct transport *next_closing, *previous_closing; // in tcp.closing
+	uint8_t *output;                                   // what the kernel has not taken
 	size_t output_start, output_length, output_capacity;
-	size_t sent;        // taken, and not reported
-	const char *broken; // sending failed, not reported
-	bool listed;        // in tcp.reports
+	size_t sent; // taken, and not reported
+	bool broken; // sending failed, not reported
+	int error;   // errno of that
+	bool listed; // in tcp.reports
 	struct transport *next_report;
 };
 
@@ -42,8 +44,10 @@ struct tcp {
 	struct loop *loop;
 	struct handover *handover;
 	struct map *transports;    // by number
-	struct map *listeners;     // by border gateway
 	struct transport *reports; // with something for the core
+	// Those that linger, in the order in which they were closed.
+	struct transport *first_closing, *last_closing;
+	size_t closing_count;
 	uint8_t input[READ_SIZE];
 };
 
@@ -64,12 +68,37 @@ static struct transport *transport_new(struct tcp *tcp, struct bgp_session *sess
 	return t;
 }
 
+// ---- those that linger ----
+static void join_closing(struct transport *t)
+{
+	struct tcp *tcp = t->tcp;
+	t->previous_closing = tcp->last_closing;
+	*(tcp->last_closing ? &tcp->last_closing->next_closing : &tcp->first_closing) = t;
+	tcp->last_closing = t;
+	tcp->closing_count++;
+	t->closing = true;
+}
+
+static void leave_closing(struct transport *t)
+{
+	struct tcp *tcp = t->tcp;
+	if (!t->closing) {
+		return;
+	}
+	deadline_disarm(&t->linger);
+	*(t->previous_closing ? &t->previous_closing->next_closing : &tcp->first_closing) = t->next_closing;
+	*(t->next_closing ? &t->next_closing->previous_closing : &tcp->last_closing) = t->previous_closing;
+	tcp->closing_count--;
+	t->closing = false;
+	invariant((tcp->closing_count == 0) == !tcp->first_closing && !tcp->first_closing == !tcp->last_closing);
+}
+
 static void transport_free(struct transport *t)
 {
 	struct tcp *tcp = t->tcp;
 	map_remove(tcp->transports, key_of(&t->number));
 	handover_cancel(tcp->handover, t);
-	deadline_disarm(&t->linger);
+	leave_closing(t);
 	if (t->fd >= 0) {
 		loop_read_end(tcp->loop, t->fd);
 		loop_write_end(tcp->loop, t->fd);
@@ -94,6 +123,44 @@ static void report(struct transport *t)
 	}
 }
 
+// What errno says about a connection that ended; 0: the peer closed it.
+static void say_closed(struct bgp_event *event, int error)
+{
+	event->kind = BGP_EVENT_CLOSED;
+	switch (error) {
+	case 0:
+		event->cause = BGP_CLOSE_BY_PEER;
+		event->reason = "connection closed by the peer";
+		break;
+	case ECONNREFUSED:
+		event->cause = BGP_CLOSE_REFUSED;
+		event->reason = "connection refused";
+		break;
+	case ECONNRESET:
+	case EPIPE:
+		event->cause = BGP_CLOSE_BY_PEER;
+		event->reason = "connection reset by the peer";
+		break;
+	case ETIMEDOUT:
+		event->cause = BGP_CLOSE_TIMED_OUT;
+		event->reason = "connection timed out";
+		break;
+	case EHOSTUNREACH:
+	case ENETUNREACH:
+		event->cause = BGP_CLOSE_UNREACHABLE;
+		event->reason = error == EHOSTUNREACH ? "no route to host" : "network is unreachable";
+		break;
+	case ENOTCONN: // of a socket that was never made
+		event->cause = BGP_CLOSE_NO_SOCKET;
+		event->reason = "no socket from esp";
+		break;
+	default:
+		event->cause = BGP_CLOSE_OTHER;
+		event->reason = strerror(error);
+		break;
+	}
+}
+
 bool tcp_next_event(struct tcp *tcp, struct bgp_event *event)
 {
 	struct transport *t = tcp->reports;
@@ -105,61 +172,40 @@ bool tcp_next_event(struct tcp *tcp, struct bgp_event *event)
 	*event = (struct bgp_event){.kind = BGP_EVENT_SENT, .session = t->session, .transport = t->number, .count = t->sent};
 	t->sent = 0;
 	if (t->broken) {
-		event->kind = BGP_EVENT_CLOSED;
-		event->reason = t->broken;
+		say_closed(event, t->error);
 		transport_free(t);
 	}
 	return true;
 }
 
 // Ends a transport that the core still knows, and tells it.
-static void fail(struct transport *t, const char *reason)
+static void fail(struct transport *t, int error)
 {
 	struct service *service = t->tcp->service;
-	struct bgp_event event = {.kind = BGP_EVENT_CLOSED, .session = t->session, .transport = t->number, .reason = reason};
+	struct bgp_event event = {.session = t->session, .transport = t->number};
+	say_closed(&event, error);
 	transport_free(t);
 	service_step(service, &event);
 }
 
-static const char *reason_of(int error)
-{
-	switch (error) {
-	case 0:
-		return "connection closed by the peer";
-	case ECONNREFUSED:
-		return "connection refused";
-	case ECONNRESET:
-	case EPIPE:
-		return "connection reset by the peer";
-	case ETIMEDOUT:
-		return "connection timed out";
-	default:
-		return strerror(error);
-	}
-}
-
 // ---- reading ----
-// Reads what there is, a bounded amount, and gives it to the core. The transport may be gone afterwards.
-static void read_some(struct tcp *tcp, uint32_t number)
+// Reads some of what there is and gives it to the core; the loop comes back for the rest when the others have had their turn.
+// The transport may be gone afterwards.
+static void read_some(struct transport *t)
 {
-	for (int i = 0; i < READS_AT_ONCE; i++) {
-		struct transport *t = map_find(tcp->transports, key_of(&number));
-		if (!t || t->fd < 0 || t->connecting || t->closing) {
-			return;
-		}
-		ssize_t length = recv(t->fd, tcp->input, sizeof tcp->input, 0);
-		if (length < 0 && (errno == EAGAIN || errno == EINTR)) {
-			return;
-		}
-		if (length <= 0) {
-			fail(t, reason_of(length < 0 ? errno : 0));
-			return;
-		}
-		service_step(tcp->service, &(struct bgp_event){.kind = BGP_EVENT_RECEIVED,
-		                                               .session = t->session,
-		                                               .transport = number,
-		                                               .octets = {tcp->input, (size_t)length}});
+	struct tcp *tcp = t->tcp;
+	ssize_t length = recv(t->fd, tcp->input, sizeof tcp->input, 0);
+	if (length < 0 && (errno == EAGAIN || errno == EINTR)) {
+		return;
 	}
+	if (length <= 0) {
+		fail(t, length < 0 ? errno : 0);
+		return;
+	}
+	service_step(tcp->service, &(struct bgp_event){.kind = BGP_EVENT_RECEIVED,
+	                                               .session = t->session,
+	                                               .transport = t->number,
+	                                               .octets = {tcp->input, (size_t)length}});
 }
 
 static void read_away(struct transport *t)
@@ -176,7 +222,7 @@ static void readable(void *context)
 	if (t->closing) {
 		read_away(t);
 	} else {
-		read_some(t->tcp, t->number);
+		read_some(t);
 	}
 }
 
@@ -189,7 +235,10 @@ void tcp_read_all(struct tcp *tcp)
 		numbers[count++] = ((struct transport *)cursor.value)->number;
 	}
 	for (size_t i = 0; i < count; i++) {
-		read_some(tcp, numbers[i]);
+		struct transport *t = map_find(tcp->transports, key_of(&numbers[i]));
+		if (t && t->fd >= 0 && !t->connecting && !t->closing) {
+			read_some(t);
+		}
 	}
 	free(numbers);
 }
@@ -206,7 +255,8 @@ static size_t offer(struct transport *t, const uint8_t *octets, size_t length)
 		} else if (errno == EAGAIN) {
 			break;
 		} else if (errno != EINTR) {
-			t->broken = reason_of(errno);
+			t->broken = true;
+			t->error = errno;
 		}
 	}
 	return taken;
@@ -241,7 +291,7 @@ static void finish_connecting(struct transport *t)
 	socklen_t length = sizeof error;
 	getsockopt(t->fd, SOL_SOCKET, SO_ERROR, &error, &length);
 	if (error) {
-		fail(t, reason_of(error));
+		fail(t, error);
 		return;
 	}
 	t->connecting = false;
@@ -307,6 +357,19 @@ static void lingered_enough(void *context)
 	transport_free(context);
 }
 
+// The peer's octets are read away until it closes too, for a moment and only so many at a time.
+static void linger(struct transport *t)
+{
+	struct tcp *tcp = t->tcp;
+	if (tcp->closing_count == LINGERING_MAXIMUM) {
+		transport_free(tcp->first_closing);
+	}
+	join_closing(t);
+	deadline_init(&t->linger, tcp->loop, lingered_enough, t);
+	deadline_arm(&t->linger, now() + LINGER);
+	finish_closing(t);
+}
+
 void tcp_close(struct tcp *tcp, uint32_t transport)
 {
 	struct transport *t = map_find(tcp->transports, key_of(&transport));
@@ -317,7 +380,6 @@ void tcp_close(struct tcp *tcp, uint32_t transport)
 		transport_free(t);
 		return;
 	}
-	t->closing = true;
 	t->sent = 0;
 	for (struct transport **link = &tcp->reports; t->listed && *link; link = &(*link)->next_report) {
 		if (*link == t) {
@@ -326,17 +388,43 @@ void tcp_close(struct tcp *tcp, uint32_t transport)
 			break;
 		}
 	}
-	deadline_init(&t->linger, tcp->loop, lingered_enough, t);
-	deadline_arm(&t->linger, now() + LINGER);
-	finish_closing(t);
+	linger(t);
+}
+
+void tcp_refuse(struct tcp *tcp, int fd)
+{
+	struct bytes octets = bgp_connection_rejected();
+	struct transport *t = transport_new(tcp, NULL, bgp_transport_new(tcp->service->bgp), fd);
+	loop_read(tcp->loop, fd, readable, t);
+	offer(t, octets.data, octets.length);
+	linger(t);
+}
+
+bool tcp_is_idle(const struct tcp *tcp)
+{
+	return map_count(tcp->transports) == 0;
 }
 
 // ---- connecting ----
+static void set_patience(int fd, size_t milliseconds)
+{
+	unsigned timeout = (unsigned)milliseconds;
+	setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &timeout, sizeof timeout);
+}
+
 static void set_options(int fd)
 {
-	int one = 1, timeout = USER_TIMEOUT_MS;
+	int one = 1;
 	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
-	setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &timeout, sizeof timeout);
+	set_patience(fd, OPEN_HOLD / MILLISECONDS(1));
+}
+
+void tcp_patience(struct tcp *tcp, uint32_t transport, size_t milliseconds)
+{
+	struct transport *t = map_find(tcp->transports, key_of(&transport));
+	if (t && t->fd >= 0) {
+		set_patience(t->fd, milliseconds);
+	}
 }
 
 static void have_socket(void *context, int fd, const char *error)
@@ -344,7 +432,7 @@ static void have_socket(void *context, int fd, const char *error)
 	struct transport *t = context;
 	if (fd < 0) {
 		log_limited(LOG_WARNING, "no-socket", "tunnel", bgp_session_id(t->session), "reason", error, NULL);
-		fail(t, "no socket from esp");
+		fail(t, ENOTCONN);
 		return;
 	}
 	t->fd = fd;
@@ -352,7 +440,7 @@ static void have_socket(void *context, int fd, const char *error)
 	struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(BGP_PORT)};
 	memcpy(&to.sin_addr, t->remote.octets, sizeof to.sin_addr);
 	if (connect(fd, (struct sockaddr *)&to, sizeof to) < 0 && errno != EINPROGRESS) {
-		fail(t, reason_of(errno));
+		fail(t, errno);
 		return;
 	}
 	t->connecting = true;

@@ -116,7 +116,7 @@ static struct bgp_error read_parameters(struct reader *r, struct open_message *o
 	return (struct bgp_error){.code = ERROR_NONE};
 }
 
-struct bgp_error open_read(struct bytes body, uint32_t expected_as, struct open_message *out)
+struct bgp_error open_read(struct bytes body, const struct bgp_session_config *config, struct open_message *out)
 {
 	static const struct bytes none;
 	*out = (struct open_message){.as = 0};
@@ -133,10 +133,12 @@ struct bgp_error open_read(struct bytes body, uint32_t expected_as, struct open_
 		return error;
 	}
 	// RFC 6793 §4.1 and RFC 7607: AS 0 equals no configured AS, so one comparison does both.
-	if (out->as != expected_as) {
+	if (out->as != config->remote_as) {
 		return open_error(OPEN_BAD_PEER_AS, none);
 	}
-	if (out->hold_time == 1 || out->hold_time == 2) {
+	// RFC 4271 §6.2: 1 and 2 are refused by everybody, others at our discretion. With 0 the smaller of the two would be
+	// none at all: a peer that freezes would keep its routes for ever, which is nobody's wish whose own hold time is not 0.
+	if (out->hold_time < 3 && (out->hold_time != 0 || config->hold_time != 0)) {
 		return open_error(OPEN_UNACCEPTABLE_HOLD_TIME, none);
 	}
 	// RFC 6286 §2.2: any value but 0; only within one AS must the two differ.

@@ -17,6 +17,6 @@ struct open_message {
 // `capabilities` false: none are sent, to a peer that refuses optional parameters.
 void open_write(struct writer *w, const struct open_message *open, bool capabilities);
 // Reads and checks the body against what is configured. Returns ERROR_NONE or the error to send.
-struct bgp_error open_read(struct bytes body, uint32_t expected_as, struct open_message *out);
+struct bgp_error open_read(struct bytes body, const struct bgp_session_config *config, struct open_message *out);
 
 #endif

@@ -87,15 +87,17 @@ static bool read_atomic_aggregate(struct pass *pass, const struct attribute *a)
 	return true;
 }
 
-// RFC 7606 §7.7: its length depends on the width of an AS on this session.
+// RFC 7606 §7.7: its length depends on the width of an AS on this session. AS 0 makes it malformed (RFC 7607 §2).
 static bool read_aggregator(struct pass *pass, const struct attribute *a)
 {
-	if (a->value.length != (pass->context->four_octet_as ? 8 : 6)) {
+	bool four = pass->context->four_octet_as;
+	struct reader r = reader_of(a->value);
+	uint32_t as = four ? read_u32(&r) : read_u16(&r);
+	if (a->value.length != (four ? 8 : 6) || as == 0) {
 		return false;
 	}
-	struct reader r = reader_of(a->value);
 	pass->aggregator = a->whole;
-	pass->aggregator_is_trans = !pass->context->four_octet_as && read_u16(&r) == AS_TRANS;
+	pass->aggregator_is_trans = !four && as == AS_TRANS;
 	return true;
 }
 
@@ -120,18 +122,17 @@ static bool read_other(struct pass *pass, const struct attribute *a)
 // RFC 6793 §4.1 and §6: a speaker of four-octet ASes sends no AS4_PATH; one that comes is discarded, as is a malformed one.
 static bool read_as4_path(struct pass *pass, const struct attribute *a)
 {
-	uint8_t scratch[MESSAGE_LIMIT];
-	struct writer w = writer_of(scratch, sizeof scratch);
-	if (pass->context->four_octet_as || !as_path_read(a->value, 4, &w)) {
+	struct writer w = writer_of(pass->update->as4_path, sizeof pass->update->as4_path);
+	if (pass->context->four_octet_as || !as4_path_read(a->value, &w)) {
 		return false;
 	}
-	pass->as4_path = a->value;
+	pass->as4_path = writer_bytes(&w);
 	return true;
 }
 
 static bool read_as4_aggregator(struct pass *pass, const struct attribute *a)
 {
-	return !pass->context->four_octet_as && read_other(pass, a);
+	return !pass->context->four_octet_as && u32_of(a->value) != 0 && read_other(pass, a);
 }
 
 // RFC 4760 §3, RFC 7606 §7.11: a next hop of a length that the family does not have leaves no way to find the NLRI.
@@ -360,6 +361,10 @@ void path_attributes_read(struct bytes attributes, const struct update_context *
 	}
 	out->draft.others = writer_bytes(&pass.others);
 	pass.reachable |= out->nlri.length || out->mp_nlri.length;
+	// RFC 4724 §2: an empty MP_UNREACH_NLRI alone is the End-of-RIB of any family but IPv4 unicast, and some say it so for
+	// that one too.
+	bool nothing_else = !pass.beyond_unreach && !out->other_family && !out->withdrawn.length && !out->nlri.length;
+	out->end_of_rib |= nothing_else && seen(&pass, ATTRIBUTE_MP_UNREACH_NLRI) && !out->mp_withdrawn.length;
 	// RFC 7606 §5.2: with attributes and nothing reachable in sight, one cannot know that the NLRI were not what was
 	// spoilt.
 	if (out->verdict == UPDATE_TREAT_AS_WITHDRAW && pass.beyond_unreach && !pass.reachable) {

@@ -1,20 +1,7 @@
 // The octets of a connection to messages (RFC 4271 §4.1, §6.1), and each message to its event of the state machine.
 #include "services/bgp/speaker.h"
 
-#include <stdio.h>
 #include <string.h>
-
-static void blame_peer(struct connection *c, const struct bgp_error *error)
-{
-	struct bgp_session *session = c->session;
-	if (connection_sibling(c)->state >= BGP_OPEN_CONFIRM) {
-		return;
-	}
-	char name[ERROR_TEXT];
-	bgp_error_format(error, name);
-	snprintf(session->last_error, sizeof session->last_error, "received %s", name);
-	session->error_kept = true;
-}
 
 // RFC 4271 §6.8: of two connections that both have the peer's OPEN, the one stays that was opened by the side with the higher
 // BGP Identifier (RFC 6286 §2.3: with equal ones, the higher AS). An Established one always stays. Returns whether `c` may go
@@ -47,7 +34,7 @@ static void receive_open(struct connection *c, struct bytes body)
 		connection_event(c, FSM_OPEN, NULL);
 		return;
 	}
-	struct bgp_error error = open_read(body, c->session->config.remote_as, &c->peer);
+	struct bgp_error error = open_read(body, &c->session->config, &c->peer);
 	if (error.code != ERROR_NONE) {
 		connection_event(c, FSM_OPEN_ERROR, &error);
 	} else if (wins_collision(c)) {
@@ -87,13 +74,13 @@ static void receive_notification(struct connection *c, struct bytes body)
 {
 	struct bgp_error error = notification_read(body);
 	c->session->bgp->counters[BGP_COUNT_NOTIFICATIONS_RECEIVED]++;
-	blame_peer(c, &error);
+	account_received(c, &error);
 	// RFC 5492 §3: a peer that knows no optional parameters gets an OPEN without.
 	if (error.code == ERROR_OPEN) {
 		c->session->plain_open = error.subcode == OPEN_UNSUPPORTED_PARAMETER;
 	}
 	bool version = error.code == ERROR_OPEN && error.subcode == OPEN_UNSUPPORTED_VERSION;
-	connection_event(c, version ? FSM_NOTIFICATION_VERSION_ERROR : FSM_NOTIFICATION, NULL);
+	connection_event(c, version ? FSM_NOTIFICATION_VERSION_ERROR : FSM_NOTIFICATION, &error);
 }
 
 static void receive_route_refresh(struct connection *c, struct bytes body)
@@ -154,6 +141,7 @@ static size_t take_message(struct connection *c, struct bytes octets)
 // Moves octets to the kept part until it has `wanted`.
 static void keep(struct connection *c, struct bytes *octets, size_t wanted)
 {
+	invariant(wanted <= sizeof c->input && c->input_length <= sizeof c->input);
 	size_t run = wanted > c->input_length ? wanted - c->input_length : 0;
 	run = run < octets->length ? run : octets->length;
 	memcpy(c->input + c->input_length, octets->data, run);

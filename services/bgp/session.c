@@ -2,7 +2,7 @@
 // the connections the peer opens; the decision on an OPEN is in receive.c).
 //
 // A session runs while its tunnel is UP and its adminState is UP. When either ends, or the tunnel's generation changes,
-// everything learned over it is withdrawn in the same step: there is no graceful restart (RFC 4724).
+// everything learned over it is withdrawn: there is no graceful restart (RFC 4724).
 #include "services/bgp/speaker.h"
 
 #include <stdio.h>
@@ -11,16 +11,13 @@
 
 #include "common/base/alloc.h"
 
-#define IDLE_HOLD SECONDS(1)
-enum { IDLE_HOLD_DOUBLINGS = 2 };
-
 struct bgp_session *session_new(struct bgp *bgp, const char *id)
 {
 	struct bgp_session *session = allocate(sizeof *session);
 	session->bgp = bgp;
 	session->id = duplicate_text(id);
-	session->deadline = session->outlet.end_of_rib_at = INSTANT_NEVER;
-	prefix_table_init(&session->adj_rib_in, bgp->prefix_hash_key);
+	session->outlet.end_of_rib_at = INSTANT_NEVER;
+	inlet_init(&session->inlet, bgp->prefix_hash_key);
 	for (int side = 0; side < SIDES; side++) {
 		connection_init(&session->connections[side], session);
 	}
@@ -29,11 +26,7 @@ struct bgp_session *session_new(struct bgp *bgp, const char *id)
 
 void session_free(struct bgp_session *session)
 {
-	size_t at = 0;
-	for (struct prefix_slot *slot; (slot = prefix_table_next(&session->adj_rib_in, &at)); at++) {
-		attributes_release(&session->bgp->pool, slot->attributes);
-	}
-	prefix_table_fini(&session->adj_rib_in);
+	inlet_fini(session);
 	free(session->outlet.queue.items);
 	free(session->outlet.next.items);
 	free(session->id);
@@ -45,6 +38,11 @@ static bool is_enabled(const struct bgp_session_config *config)
 	return config->admin_up && config->tunnel_up;
 }
 
+bool session_may_run(const struct bgp_session *session)
+{
+	return is_enabled(&session->config) && !session->bgp->stopped;
+}
+
 static void stop(struct bgp_session *session, uint8_t subcode, const char *communication, const char *reason)
 {
 	// RFC 9003 §2: one octet of length, then the text.
@@ -53,15 +51,19 @@ static void stop(struct bgp_session *session, uint8_t subcode, const char *commu
 	octets[0] = (uint8_t)length;
 	memcpy(octets + 1, communication, length);
 	struct bgp_error error = {ERROR_CEASE, subcode, {octets, length ? length + 1 : 0}};
-	snprintf(session->last_error, sizeof session->last_error, "%s", reason);
-	session->stop_reason = reason;
+	invariant(length < sizeof octets);
+	snprintf(session->account.last_error, sizeof session->account.last_error, "%s", reason);
+	snprintf(session->account.why, sizeof session->account.why, "%s", reason);
+	session->account.stop_reason = reason;
 	for (int side = 0; side < SIDES; side++) {
 		connection_event(&session->connections[side], FSM_AUTOMATIC_STOP, &error);
 		session->connections[side].idle_hold_at = INSTANT_NEVER;
 	}
-	session->stop_reason = NULL;
-	session->failures = 0;
+	session->account.stop_reason = NULL;
+	// It was our side that ended it: nothing to pause for.
+	session->backoff = (struct backoff){.until = 0};
 	session_changed(session);
+	invariant(!session->established && session->connections[OUTGOING].state == BGP_IDLE);
 }
 
 static bool peering_differs(const struct bgp_session_config *a, const struct bgp_session_config *b)
@@ -90,7 +92,7 @@ static void stop_for(struct bgp_session *session, const struct bgp_session_confi
 
 void session_configure(struct bgp_session *session, const struct bgp_session_config *config)
 {
-	bool is_new = session->outlet.rib == NULL, was_enabled = is_enabled(&session->config);
+	bool is_new = session->outlet.rib == NULL, was_enabled = session_may_run(session);
 	if (!is_new && was_enabled) {
 		stop_for(session, config);
 	}
@@ -98,27 +100,43 @@ void session_configure(struct bgp_session *session, const struct bgp_session_con
 		outlet_leave(session);
 		outlet_join(session, config->export);
 	}
+	bool limit_changed = session->config.maximum_prefixes != config->maximum_prefixes;
 	session->config = *config;
 	session->config.export = session->outlet.rib->name;
 	if (is_new) {
 		session_changed(session);
 	}
-	if (is_enabled(config) && session->outlet.bit == 0) {
+	if (limit_changed) {
+		inlet_limit_changed(session);
+	}
+	if (session_may_run(session) && session->outlet.bit == 0) {
 		session->config.admin_up = false;
-		snprintf(session->last_error, sizeof session->last_error, "more than %d sessions of one connection on one node",
-		         ADJ_RIB_OUT_SESSIONS);
-	} else if (is_enabled(config)) {
+		snprintf(session->account.last_error, sizeof session->account.last_error,
+		         "more than %d sessions of one connection on one node", ADJ_RIB_OUT_SESSIONS);
+	} else if (session_may_run(session)) {
 		if (!was_enabled) {
-			session->error_kept = session->plain_open = false;
+			session->account.error_kept = session->plain_open = false;
+			session->account.why[0] = '\0';
 		}
 		connection_event(&session->connections[OUTGOING], FSM_AUTOMATIC_START, NULL);
 	}
+}
+
+void session_cease(struct bgp_session *session)
+{
+	if (is_enabled(&session->config)) {
+		stop(session, CEASE_ADMINISTRATIVE_SHUTDOWN, "the BGP service of this node ends",
+		     "sent Cease/Administrative Shutdown");
+	}
+	inlet_sweep(session, SIZE_MAX);
+	invariant(session->inlet.table.count == 0 && session->inlet.leaving.count == 0);
 }
 
 void session_remove(struct bgp_session *session)
 {
 	stop(session, CEASE_PEER_DECONFIGURED, "", "sent Cease/Peer De-configured");
 	outlet_leave(session);
+	inlet_sweep(session, SIZE_MAX); // there is no later step
 }
 
 struct connection *session_connection(struct bgp_session *session, uint32_t transport)
@@ -133,11 +151,14 @@ struct connection *session_connection(struct bgp_session *session, uint32_t tran
 
 void session_accept(struct bgp_session *session, uint32_t transport)
 {
+	struct bgp *bgp = session->bgp;
 	struct connection *c = &session->connections[INCOMING];
 	bool better = c->state >= BGP_OPEN_CONFIRM || session->established;
-	if (!is_enabled(&session->config) || better) {
-		session->bgp->counters[BGP_COUNT_CONNECTIONS_REFUSED]++;
-		act(session->bgp, BGP_ACTION_CLOSE, session, transport);
+	bool paused = session->backoff.flaps > 1 && bgp->now < session->backoff.until;
+	if (!session_may_run(session) || better || paused) {
+		bgp->counters[BGP_COUNT_CONNECTIONS_REFUSED]++;
+		act_send_octets(session, transport, bgp_connection_rejected());
+		act(bgp, BGP_ACTION_CLOSE, session, transport);
 		// A peer that connects again while we hold a session may have lost it without our knowing: its kernel answers
 		// this with a reset.
 		if (session->established) {
@@ -172,7 +193,7 @@ void session_timers(struct bgp_session *session)
 			connection_event(c, FSM_HOLD_TIMER_EXPIRES, NULL);
 		}
 		if (expired(session, &c->send_hold_at)) {
-			snprintf(session->last_error, sizeof session->last_error, "send hold timer expired");
+			account_send_hold(c);
 			connection_event(c, FSM_SEND_HOLD_TIMER_EXPIRES, NULL);
 		}
 		if (expired(session, &c->keepalive_at)) {
@@ -185,18 +206,22 @@ void session_timers(struct bgp_session *session)
 			connection_event(c, FSM_IDLE_HOLD_TIMER_EXPIRES, NULL);
 		}
 	}
+	inlet_timers(session);
 }
 
 // Our own attempt is made while no connection has come as far as an answered OPEN.
 static void arm_idle_hold(struct bgp_session *session)
 {
 	struct connection *c = &session->connections[OUTGOING];
+	const struct backoff *backoff = &session->backoff;
 	bool wanted =
-	    is_enabled(&session->config) && c->state == BGP_IDLE && session->connections[INCOMING].state < BGP_OPEN_CONFIRM;
+	    session_may_run(session) && c->state == BGP_IDLE && session->connections[INCOMING].state < BGP_OPEN_CONFIRM;
 	if (!wanted) {
 		c->idle_hold_at = INSTANT_NEVER;
+	} else if (c->idle_hold_at == INSTANT_NEVER && session->bgp->now < backoff->until) {
+		c->idle_hold_at = backoff->until;
 	} else if (c->idle_hold_at == INSTANT_NEVER) {
-		unsigned doublings = session->failures > 1 ? session->failures - 1 : 0;
+		unsigned doublings = backoff->failures > 1 ? backoff->failures - 1 : 0;
 		c->idle_hold_at =
 		    connection_jittered(c, IDLE_HOLD << (doublings < IDLE_HOLD_DOUBLINGS ? doublings : IDLE_HOLD_DOUBLINGS));
 	}
@@ -226,12 +251,16 @@ void bgp_session_status(const struct bgp_session *session, struct bgp_session_st
 	bool known = best->state >= BGP_OPEN_CONFIRM;
 	*out = (struct bgp_session_status){
 	    .state = best->state,
-	    .last_error = session->last_error,
+	    .may_run = session_may_run(session),
+	    .last_error = session->account.last_error,
 	    .remote_as = session->config.remote_as, // an OPEN with another one does not get far
 	    .remote_router_id = known ? best->peer.router_id : 0,
 	    .hold_time = known ? best->hold_time : 0,
-	    .prefixes_received = session->adj_rib_in.count,
+	    .end_of_rib = session->inlet.end_of_rib,
+	    .prefixes_received = session->inlet.table.count,
+	    .prefixes_discarded = inlet_discarded(&session->inlet),
 	    .prefixes_advertised = session->outlet.advertised,
 	    .established_count = session->established_count,
 	};
+	account_reason(session, out->reason);
 }

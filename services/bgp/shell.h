@@ -2,10 +2,10 @@
 #ifndef TWINSPAN_BGP_SHELL_H
 #define TWINSPAN_BGP_SHELL_H
 
-#include "services/bgp/bgp.h"
 #include "common/bus/bus.h"
 #include "common/io/health.h"
 #include "common/io/loop.h"
+#include "services/bgp/bgp.h"
 
 struct service;
 
@@ -13,20 +13,26 @@ struct service;
 // Gives the core one event and carries out what it answers.
 void service_step(struct service *service, const struct bgp_event *event);
 
-// ---- bus.c ----
+// ---- bus.c, bus_*.c ----
 // A session as the tables describe it.
 struct peering {
 	char *tunnel_id;
 	char *border_gateway_id;
 	struct address local, remote; // inside addresses
 	struct bgp_session *session;
-	enum bgp_state state; // as published
-	uint64_t since;       // milliseconds since the epoch, of the state
+	enum bgp_state state;         // as published
+	uint64_t since;               // milliseconds since the epoch, of the state
+	instant since_here;           // the same by our own clock
+	uint64_t first_event, events; // the number of the first, and how many there were
 };
 struct bgp_bus;
-// Owns bgp_session and learned_route, both complete at once: what an earlier bgp had learned is gone with its sessions.
-struct bgp_bus *bgp_bus_new(struct service *service, struct bus *bus, const char *node, uint32_t maximum_prefixes);
+// Owns bgp_session, learned_route and bgp_event.
+struct bgp_bus *bgp_bus_new(struct service *service, struct bus *bus, const char *node);
 void bgp_bus_free(struct bgp_bus **bus);
+// The service ends: every session gets a Cease, no route is left.
+void bgp_bus_stop(struct bgp_bus *bus);
+// Whether route has what bgp_bus_stop published.
+bool bgp_bus_is_read(const struct bgp_bus *bus);
 // Publishes what one step has changed, as one change of each table.
 void bgp_bus_publish(struct bgp_bus *bus, const struct bgp_actions *actions);
 struct peering *bgp_bus_peering(const struct bgp_bus *bus, const struct bgp_session *session);
@@ -44,6 +50,10 @@ void tcp_accept(struct tcp *tcp, struct bgp_session *session, int fd); // `fd` i
 void tcp_connect(struct tcp *tcp, const struct peering *peering, uint32_t transport);
 void tcp_send(struct tcp *tcp, uint32_t transport, struct bytes octets);
 void tcp_close(struct tcp *tcp, uint32_t transport);
+void tcp_patience(struct tcp *tcp, uint32_t transport, size_t milliseconds); // of octets without an answer
+// A connection that no session wants: it is told so, and closed. `fd` is tcp's from now on.
+void tcp_refuse(struct tcp *tcp, int fd);
+bool tcp_is_idle(const struct tcp *tcp); // no connection is left
 // What sending has brought about and the core has not been told: events to step with until there is none.
 bool tcp_next_event(struct tcp *tcp, struct bgp_event *event);
 // Reads whatever has arrived: before timers run that are late by our own fault.

@@ -2,6 +2,8 @@
 #ifndef TWINSPAN_BGP_SPEAKER_H
 #define TWINSPAN_BGP_SPEAKER_H
 
+#include "common/base/heap.h"
+#include "common/base/invariant.h"
 #include "common/base/map.h"
 #include "common/base/random.h"
 #include "services/bgp/fsm.h"
@@ -46,30 +48,62 @@ struct outlet {
 	bool refresh_due;
 };
 
+// A session's part of adj_rib_in.
+struct inlet {
+	struct prefix_table table;
+	struct prefix_table leaving;   // routes of a session that has ended, not withdrawn yet; none is in `table` too
+	size_t leaving_at;             // how far
+	struct prefix_table discarded; // beyond the limit, as far as they are known by name
+	size_t discarded_more;         // and announcements beyond that
+	bool near_told, limit_told;
+	bool heard;           // a route has come in this session, whatever became of it
+	bool end_of_rib;      // the peer's
+	const char *refused;  // why the last route that was not accepted was not, NULL: none
+	instant refreshed_at; // when the peer was asked last to send all again
+	instant refresh_at;   // when it is to be asked
+	instant sweep_at;     // when more of `leaving` is withdrawn
+	instant expected_at;  // when a peer that has sent no route is odd
+};
+
+// When we try again.
+struct backoff {
+	unsigned failures;   // attempts in a row that did not become Established
+	unsigned flaps;      // sessions in a row that were Established for less than STABLE
+	unsigned unanswered; // attempts in a row without a TCP answer
+	instant until;       // after a flap: not before, and not for the peer either
+};
+
+// What people are told about a session.
+struct account {
+	char last_error[ERROR_TEXT + 64];
+	char why[ERROR_TEXT + 200]; // the same at length, for a person
+	bool error_kept;            // it is worth more than "connection refused"
+	const char *stop_reason;    // while the session is being stopped: for last_error
+	struct {
+		instant full_at; // of the budget: the kind's next notice is paid with EVENTS_INTERVAL
+		unsigned left_out;
+	} notices[BGP_NOTICES];
+};
+
 struct bgp_session {
 	struct bgp *bgp;
 	char *id;
 	struct bgp_session_config config; // its `export` is the name in `outlet.rib`
 	struct connection connections[SIDES];
 	struct connection *established; // the one in that state
-	struct prefix_table adj_rib_in;
-	bool limit_warned; // at 80 % of maximum_prefixes
-	size_t over_limit; // prefixes discarded since the last refresh
-	struct outlet outlet;
+	instant established_at;
 	uint64_t established_count;
-	unsigned failures; // in a row
-	bool plain_open;   // the peer refuses optional parameters (RFC 5492 §3)
-	bool error_kept;   // last_error is worth more than "connection refused"
-	char last_error[ERROR_TEXT + 64];
-	const char *stop_reason; // while it is being stopped: for last_error
-	bool changed;            // said in this step
-	instant deadline;
-	size_t heap_position; // 1 + index, 0: not in the heap
+	struct inlet inlet;
+	struct outlet outlet;
+	struct backoff backoff;
+	struct account account;
+	bool plain_open; // the peer refuses optional parameters (RFC 5492 §3)
+	bool changed;    // said in this step
+	struct heap_entry deadline;
 	struct bgp_session *next_removed;
 };
 
 // The routes advertised to the sessions of one VPN connection.
-enum { ADJ_RIB_OUT_SESSIONS = 8 };
 struct adj_rib_out {
 	char *name;
 	struct prefix_table table;
@@ -83,22 +117,26 @@ struct bgp {
 	struct map *exports;  // name → adj_rib_out
 	struct attribute_pool pool;
 	uint64_t prefix_hash_key;
-	struct bgp_session **heap; // by deadline
-	size_t heap_count, heap_capacity;
+	struct heap deadlines;       // of the sessions
 	struct bgp_session *removed; // until the next step
 	uint32_t last_transport;
-	bool advertised; // BGP_EVENT_ADVERTISED has come
+	size_t routes_octets; // of all that was learned, as rows
+	bool advertised;      // BGP_EVENT_ADVERTISED has come
+	bool stopped;         // BGP_EVENT_STOP has come
 	uint64_t counters[BGP_COUNTERS];
 	struct update update; // the UPDATE in hand
 	// Of the step in hand.
 	instant now;
+	size_t portion; // routes that may still be withdrawn
 	struct bgp_actions *actions;
 };
 
 // ---- bgp.c ----
 void act(struct bgp *bgp, enum bgp_action_kind kind, struct bgp_session *session, uint32_t transport);
-void act_note(struct bgp_session *session, const char *format, ...) __attribute__((format(printf, 2, 3)));
+void act_text(struct bgp_session *session, enum bgp_notice notice, const char *text);
 void act_send(struct connection *c, struct bytes octets);
+void act_send_octets(struct bgp_session *session, uint32_t transport, struct bytes octets);
+void act_patience(struct connection *c, duration length);
 void act_route(struct bgp_session *session, struct bgp_prefix destination, const struct bgp_attributes *attributes);
 void session_changed(struct bgp_session *session);
 void session_schedule(struct bgp_session *session); // puts it where its deadline belongs in the heap
@@ -112,6 +150,18 @@ void session_accept(struct bgp_session *session, uint32_t transport);
 void session_timers(struct bgp_session *session);
 void session_settle(struct bgp_session *session); // after an event: sends what it may, sets the deadline
 struct connection *session_connection(struct bgp_session *session, uint32_t transport); // NULL when it is gone
+bool session_may_run(const struct bgp_session *session);
+void session_cease(struct bgp_session *session); // the speaker ends
+
+// ---- account.c ----
+void account_sent(struct connection *c, const struct bgp_error *error);     // a NOTIFICATION that ends `c`
+void account_received(struct connection *c, const struct bgp_error *error); // the peer's
+void account_lost(struct connection *c, enum bgp_close_cause cause, const char *reason);
+void account_send_hold(struct connection *c);
+void account_reason(const struct bgp_session *session, char out[static BGP_REASON_TEXT]);
+// Something happened; what is too much of one kind is left out and counted.
+void account_notice(struct bgp_session *session, enum bgp_notice notice, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
 
 // ---- connection.c ----
 void connection_init(struct connection *c, struct bgp_session *session);
@@ -123,13 +173,22 @@ void connection_keepalive(struct connection *c);                          // sen
 instant connection_deadline(const struct connection *c);
 void connection_transmit(struct connection *c, struct bytes octets);
 void connection_sent(struct connection *c, size_t count);
+duration connection_send_hold(const struct connection *c); // RFC 9687 §3
 
 // ---- receive.c ----
 void connection_receive(struct connection *c, struct bytes octets);
 
 // ---- adj_rib_in.c ----
+void inlet_init(struct inlet *inlet, uint64_t hash_key);
+void inlet_fini(struct bgp_session *session);
+void inlet_start(struct bgp_session *session);              // Established
+void inlet_stop(struct bgp_session *session);               // withdraws everything, a portion of it at once
+void inlet_sweep(struct bgp_session *session, size_t most); // withdraws more of what is leaving
+void inlet_limit_changed(struct bgp_session *session);
+void inlet_timers(struct bgp_session *session);
+instant inlet_deadline(const struct bgp_session *session);
+size_t inlet_discarded(const struct inlet *inlet);
 void adj_rib_in_apply(struct bgp_session *session, const struct update *update);
-void adj_rib_in_clear(struct bgp_session *session); // withdraws everything
 
 // ---- adj_rib_out.c ----
 struct adj_rib_out *adj_rib_out_get(struct bgp *bgp, const char *name);

@@ -33,6 +33,7 @@ struct update {
 	struct bytes nlri, mp_nlri;
 	struct attribute_draft draft;
 	uint8_t as_path[2 * MESSAGE_LIMIT];
+	uint8_t as4_path[MESSAGE_LIMIT];
 	uint8_t merged_path[3 * MESSAGE_LIMIT];
 	uint8_t others[MESSAGE_LIMIT];
 };

@@ -3,9 +3,7 @@
 
 #include <string.h>
 
-#include "common/base/invariant.h"
-
-void replay_init(struct replay *replay, uint32_t window, uint64_t highest)
+void replay_init(struct replay *replay, uint32_t window)
 {
 	memset(replay, 0, sizeof *replay);
 	replay->window = window > REPLAY_WINDOW_MAX ? REPLAY_WINDOW_MAX : window;
@@ -15,13 +13,6 @@ void replay_init(struct replay *replay, uint32_t window, uint64_t highest)
 		words *= 2;
 	}
 	replay->mask = words - 1;
-	invariant(words <= REPLAY_WORDS_MAX && words * 64 >= replay->window + 64);
-	replay->highest = highest;
-	if (highest > 0) {
-		memset(replay->ring, 0xff, sizeof replay->ring);
-		// What is above the highest in its own word has not come yet; sliding clears whole words only.
-		replay->ring[(highest >> 6) & replay->mask] = UINT64_MAX >> (63 - (highest & 63));
-	}
 }
 
 uint64_t replay_infer(const struct replay *replay, uint32_t low)

@@ -1,7 +1,10 @@
 // What VPC attachments propagate into a border gateway's table: the CIDRs of all subnets of the VPC as they come and go, of
-// chosen ones, or none. Of prefixes of different VPCs that overlap, the one whose attachment was made first holds the place;
-// the others stay in the propagated table, not effective, until it goes, whether or not it forwards itself: so a route that
-// forwards never has to yield to a later one.
+// chosen ones, or none.
+//
+// Of prefixes of different VPCs that overlap, the one that was propagated first holds the place, whichever attachment was made
+// first; the others stay in the propagated table, not effective, until it goes, whether or not it forwards itself: so a route
+// that forwards never has to yield to a later one. The place survives a restart. Of those that begin at the same time the
+// attachment that was made first comes first.
 #include "services/route/model.h"
 
 #include <stdlib.h>
@@ -41,22 +44,30 @@ bool attachment_before(const struct attachment *a, const struct attachment *b)
 struct offer { // a prefix that an attachment propagates now
 	struct prefix prefix;
 	struct attachment *attachment;
+	struct path *path; // NULL: it is new
+	uint64_t place;
 	const struct offer *blocked_by;
 };
 
 static int compare(const struct prefix *p, const struct attachment *a, const struct prefix *q, const struct attachment *b)
 {
 	int by_prefix = prefix_compare(p, q);
-	if (by_prefix != 0) {
-		return by_prefix;
-	}
-	return a == b ? 0 : attachment_before(a, b) ? -1 : 1;
+	return by_prefix != 0 ? by_prefix : strcmp(a->object.id, b->object.id);
 }
 
 static int compare_offers(const void *a, const void *b)
 {
 	const struct offer *p = a, *q = b;
 	return compare(&p->prefix, p->attachment, &q->prefix, q->attachment);
+}
+
+static int compare_new(const void *a, const void *b)
+{
+	const struct offer *p = *(const struct offer *const *)a, *q = *(const struct offer *const *)b;
+	if (p->attachment != q->attachment) {
+		return attachment_before(p->attachment, q->attachment) ? -1 : 1;
+	}
+	return prefix_compare(&p->prefix, &q->prefix);
 }
 
 static bool propagates(const struct attachment *a, const struct subnet *subnet)
@@ -87,9 +98,14 @@ static struct offer *offers_of(const struct gateway *g, size_t *count)
 	return offers;
 }
 
+static bool was_first(const struct offer *a, const struct offer *b)
+{
+	return a->place != b->place ? a->place < b->place : strcmp(a->attachment->object.id, b->attachment->object.id) < 0;
+}
+
 static void block(struct offer *later, const struct offer *first)
 {
-	if (!later->blocked_by || attachment_before(first->attachment, later->blocked_by->attachment)) {
+	if (!later->blocked_by || was_first(first, later->blocked_by)) {
 		later->blocked_by = first;
 	}
 }
@@ -110,7 +126,7 @@ static void find_overlaps(struct offer *offers, size_t count)
 			if (other->attachment->vpc == offer->attachment->vpc) {
 				continue;
 			}
-			if (attachment_before(other->attachment, offer->attachment)) {
+			if (was_first(other, offer)) {
 				block(offer, other);
 			} else {
 				block(other, offer);
@@ -150,41 +166,79 @@ static struct path *path_add(struct route *r, struct gateway *g, const struct of
 	path->kind = PATH_PROPAGATED;
 	path->prefix = offer->prefix;
 	path->attachment = offer->attachment;
+	path->place = offer->place;
 	object_hold(&path->attachment->object);
 	path_attach(r, path, g);
 	return path;
 }
 
-// Walks what is and what should be side by side; an attachment whose order changed may be out of place in the former, which
-// then is dropped and made anew.
+// Finds the path of each offer, and drops those that are no longer offered.
+static void match(struct route *r, const struct gateway *g, struct offer *offers, size_t count)
+{
+	size_t new = 0;
+	for (size_t old = 0; old < g->propagated.count; old++) {
+		struct path *path = g->propagated.items[old];
+		int order = -1;
+		while (new < count &&
+		       (order = compare(&offers[new].prefix, offers[new].attachment, &path->prefix, path->attachment)) < 0) {
+			new ++;
+		}
+		if (new < count && order == 0) {
+			offers[new].path = path;
+			offers[new].place = path->place;
+			new ++;
+		} else {
+			path_drop(r, path);
+		}
+	}
+}
+
+static uint64_t remembered_place(struct route *r, const struct gateway *g, const struct offer *offer)
+{
+	if (!r->remembered_places) {
+		return 0;
+	}
+	char key[ROUTE_KEY_TEXT];
+	row_key(key, g->object.id, "PROPAGATED", prefix_text(r, &offer->prefix), offer->attachment->object.id);
+	uint64_t *place = map_remove_text(r->remembered_places, key);
+	uint64_t value = place ? *place : 0;
+	free(place);
+	return value;
+}
+
+static void give_places(struct route *r, const struct gateway *g, struct offer *offers, size_t count)
+{
+	struct list new = {0};
+	for (size_t i = 0; i < count; i++) {
+		if (!offers[i].path) {
+			offers[i].place = remembered_place(r, g, &offers[i]);
+			if (offers[i].place == 0) {
+				list_add(&new, &offers[i]);
+			}
+		}
+	}
+	if (new.count > 1) {
+		qsort(new.items, new.count, sizeof *new.items, compare_new);
+	}
+	for (size_t i = 0; i < new.count; i++) {
+		((struct offer *)new.items[i])->place = ++r->next_place;
+	}
+	list_fini(&new);
+}
+
 void propagation_settle(struct route *r, struct gateway *g)
 {
 	size_t count;
 	struct offer *offers = offers_of(g, &count);
+	match(r, g, offers, count);
+	give_places(r, g, offers, count);
 	find_overlaps(offers, count);
-	struct list next = {0};
-	size_t old = 0, new = 0;
-	while (old < g->propagated.count || new < count) {
-		struct path *path = old < g->propagated.count ? g->propagated.items[old] : NULL;
-		int order = !path ? 1
-		            : new == count
-		                ? -1
-		                : compare(&path->prefix, path->attachment, &offers[new].prefix, offers[new].attachment);
-		if (order < 0) {
-			path_drop(r, path);
-			old++;
-			continue;
-		}
-		if (order > 0) {
-			path = path_add(r, g, &offers[new]);
-		} else {
-			old++;
-		}
-		path_set_block(r, path, offers[new].blocked_by);
-		list_add(&next, path);
-		new ++;
+	g->propagated.count = 0;
+	for (size_t i = 0; i < count; i++) {
+		struct path *path = offers[i].path ? offers[i].path : path_add(r, g, &offers[i]);
+		invariant(path->place > 0 && path->destination && path->destination->gateway == g);
+		path_set_block(r, path, offers[i].blocked_by);
+		list_add(&g->propagated, path);
 	}
-	list_fini(&g->propagated);
-	g->propagated = next;
 	free(offers);
 }

@@ -1,5 +1,8 @@
-// The destinations of a border gateway: the paths to each, which of them wait to be settled, and the quota of learned ones.
-// Within the quota stay those that were there first; when one of them goes, the one that has waited longest takes its place.
+// The destinations of a border gateway: the paths to each, and which of them wait to be settled.
+//
+// What concerns many destinations at once is a sweep: they are looked at one after another, a portion with each settle, so that
+// a failed tunnel never waits behind it. A sweep's place is a pointer into the gateway's list, which moves on when the
+// destination that it points to goes.
 #include "services/route/model.h"
 
 #include <stdlib.h>
@@ -22,8 +25,27 @@ static struct destination *destination_get(struct gateway *g, const struct prefi
 		d->prefix = *prefix;
 		struct prefix_key key = prefix_key_of(prefix);
 		map_insert(g->destinations, prefix_key_bytes(&key), d);
+		d->previous = g->last;
+		*(g->last ? &g->last->next : &g->first) = d;
+		g->last = d;
 	}
 	return d;
+}
+
+static void destination_unlink(struct gateway *g, struct destination *d)
+{
+	if (g->sweep == d) {
+		g->sweep = d->next;
+	}
+	for (size_t i = 0; i < g->tables.count; i++) {
+		struct vpc_table *table = g->tables.items[i];
+		if (table->offered == d) {
+			table->offered = d->next;
+		}
+	}
+	*(d->previous ? &d->previous->next : &g->first) = d->next;
+	*(d->next ? &d->next->previous : &g->last) = d->previous;
+	invariant(!g->first == !g->last);
 }
 
 bool destination_reap(struct route *r, struct destination *d)
@@ -31,8 +53,10 @@ bool destination_reap(struct route *r, struct destination *d)
 	if (d->paths || d->dirty || d->group || d->shown.count > 0 || d->advertised.count > 0 || d->outcome != OUTCOME_NONE) {
 		return false;
 	}
+	invariant(d->learned_count == 0 && !d->attachment && !d->attributes);
 	struct gateway *g = d->gateway;
 	struct prefix_key key = prefix_key_of(&d->prefix);
+	destination_unlink(g, d);
 	map_remove(g->destinations, prefix_key_bytes(&key));
 	shown_fini(r, &d->shown);
 	shown_fini(r, &d->advertised);
@@ -51,114 +75,47 @@ void destination_mark(struct route *r, struct destination *d)
 	if (r->dirty_last) {
 		r->dirty_last->dirty_next = d;
 	} else {
+		invariant(!r->dirty_first);
 		r->dirty_first = d;
 	}
 	r->dirty_last = d;
 	r->dirty_count++;
 }
 
-void gateway_mark(struct route *r, struct gateway *g)
+void gateway_sweep(struct route *r, struct gateway *g, bool all)
 {
-	struct map_cursor cursor = {0};
-	while (map_next(g->destinations, &cursor)) {
-		destination_mark(r, cursor.value);
+	g->sweep_all = (g->sweep && g->sweep_all) || all;
+	g->sweep = g->first;
+	if (!g->sweeping) {
+		g->sweeping = true;
+		object_hold(&g->object);
+		list_add(&r->sweeping, g);
 	}
 }
 
-// ---- the quota of learned destinations: two heaps that meet at the limit ----
-static bool above(const struct list *heap, const struct quota *quota, const struct destination *a, const struct destination *b)
+void gateways_sweep(struct route *r, size_t limit)
 {
-	return heap == &quota->admitted ? a->order > b->order : a->order < b->order;
-}
-
-static void heap_set(struct list *heap, size_t position, struct destination *d)
-{
-	heap->items[position] = d;
-	d->quota_position = position;
-}
-
-static void heap_up(struct quota *quota, struct list *heap, size_t position)
-{
-	struct destination *d = heap->items[position];
-	while (position > 0 && above(heap, quota, d, heap->items[(position - 1) / 2])) {
-		heap_set(heap, position, heap->items[(position - 1) / 2]);
-		position = (position - 1) / 2;
-	}
-	heap_set(heap, position, d);
-}
-
-static void heap_down(struct quota *quota, struct list *heap, size_t position)
-{
-	struct destination *d = heap->items[position];
-	for (;;) {
-		size_t child = 2 * position + 1;
-		if (child >= heap->count) {
-			break;
+	while (r->sweeping.count > 0) {
+		struct gateway *g = r->sweeping.items[r->sweeping.count - 1];
+		invariant(g->sweeping);
+		while (g->sweep && limit > 0) {
+			struct destination *d = g->sweep;
+			g->sweep = d->next;
+			limit--;
+			if (g->sweep_all || refusal_of(r, d) != d->refusal) {
+				destination_mark(r, d);
+			}
 		}
-		if (child + 1 < heap->count && above(heap, quota, heap->items[child + 1], heap->items[child])) {
-			child++;
+		if (g->sweep) {
+			return;
 		}
-		if (!above(heap, quota, heap->items[child], d)) {
-			break;
-		}
-		heap_set(heap, position, heap->items[child]);
-		position = child;
-	}
-	heap_set(heap, position, d);
-}
-
-static void heap_insert(struct quota *quota, struct list *heap, struct destination *d)
-{
-	list_add(heap, d);
-	heap_up(quota, heap, heap->count - 1);
-	d->admitted = heap == &quota->admitted;
-}
-
-static void heap_remove(struct quota *quota, struct list *heap, struct destination *d)
-{
-	size_t position = d->quota_position;
-	struct destination *last = heap->items[--heap->count];
-	if (last != d) {
-		heap_set(heap, position, last);
-		heap_up(quota, heap, position);
-		heap_down(quota, heap, last->quota_position);
-	}
-	d->admitted = false;
-}
-
-void quota_insert(struct route *r, struct quota *quota, struct destination *d)
-{
-	if (quota->admitted.count < quota->limit) {
-		heap_insert(quota, &quota->admitted, d);
-		return;
-	}
-	struct destination *newest = quota->admitted.count > 0 ? quota->admitted.items[0] : NULL;
-	if (newest && d->order < newest->order) { // remembered from before a restart
-		heap_remove(quota, &quota->admitted, newest);
-		heap_insert(quota, &quota->waiting, newest);
-		destination_mark(r, newest);
-		heap_insert(quota, &quota->admitted, d);
-		return;
-	}
-	heap_insert(quota, &quota->waiting, d);
-}
-
-void quota_remove(struct route *r, struct quota *quota, struct destination *d)
-{
-	if (!d->admitted) {
-		heap_remove(quota, &quota->waiting, d);
-		return;
-	}
-	heap_remove(quota, &quota->admitted, d);
-	if (quota->waiting.count > 0) {
-		struct destination *next = quota->waiting.items[0];
-		heap_remove(quota, &quota->waiting, next);
-		heap_insert(quota, &quota->admitted, next);
-		destination_mark(r, next);
+		g->sweeping = g->sweep_all = false;
+		r->sweeping.count--;
+		object_release(r, &g->object);
 	}
 }
 
-// Its place in the queue: the one it had before a restart, or the next.
+// Its place in the queue for the quota: the one it had before a restart, or the next.
 static uint64_t order_of(struct route *r, const struct destination *d)
 {
 	char key[ROUTE_KEY_TEXT];
@@ -172,12 +129,13 @@ static uint64_t order_of(struct route *r, const struct destination *d)
 void path_attach(struct route *r, struct path *path, struct gateway *g)
 {
 	struct destination *d = destination_get(g, &path->prefix);
+	invariant(!path->destination);
 	path->destination = d;
 	path->next = d->paths;
 	d->paths = path;
 	if (path->kind == PATH_LEARNED && d->learned_count++ == 0) {
 		d->order = order_of(r, d);
-		quota_insert(r, &g->quota, d);
+		quota_insert(r, g, d);
 	}
 	destination_mark(r, d);
 }
@@ -190,13 +148,17 @@ void path_detach(struct route *r, struct path *path)
 	}
 	struct path **at = &d->paths;
 	while (*at != path) {
+		invariant(*at);
 		at = &(*at)->next;
 	}
 	*at = path->next;
 	path->destination = NULL;
-	if (path->kind == PATH_LEARNED && --d->learned_count == 0) {
-		quota_remove(r, &d->gateway->quota, d);
-		d->order = 0;
+	if (path->kind == PATH_LEARNED) {
+		invariant(d->learned_count > 0);
+		if (--d->learned_count == 0) {
+			quota_remove(r, d->gateway, d);
+			d->order = 0;
+		}
 	}
 	destination_mark(r, d);
 }

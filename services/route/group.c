@@ -15,6 +15,18 @@ bool tunnel_alive(const struct tunnel *t)
 	       !t->node->gone;
 }
 
+// A session that ended is one change of the groups too, long before its routes are withdrawn one by one; and when the node's
+// bgp is silent, nobody would withdraw them.
+bool session_alive(const struct tunnel *t)
+{
+	return tunnel_alive(t) && t->established && !t->node->bgp_silent;
+}
+
+bool candidate_alive(const struct candidate *candidate)
+{
+	return candidate->session ? session_alive(candidate->tunnel) : tunnel_alive(candidate->tunnel);
+}
+
 // FNV-1a of 128 bits: an id must be the same after a restart and on every machine, and two sets must not meet by chance.
 static unsigned __int128 hash_text(unsigned __int128 hash, const char *text)
 {
@@ -35,6 +47,9 @@ static void identify(char id[static 32], const struct gateway *g, const struct c
 			hash = hash_text(hash, "");
 		}
 		hash = hash_text(hash, candidates[i].tunnel->object.id);
+		if (candidates[i].session) {
+			hash = hash_text(hash, "session");
+		}
 	}
 	memcpy(id, "nhg-", 4);
 	for (size_t i = 0; i < 20; i++) {
@@ -52,7 +67,7 @@ static void choose_tier(struct group *group)
 		if (group->alive > 0 && candidate->tier != group->tier) {
 			break;
 		}
-		if (tunnel_alive(candidate->tunnel)) {
+		if (candidate_alive(candidate)) {
 			group->tier = candidate->tier;
 			group->alive++;
 		}
@@ -83,12 +98,13 @@ static void publish(struct route *r, struct group *group)
 			list_add(&r->texts, t->connection->object.id);
 			content = digest_text(content, t->connection->object.id);
 		}
-		if (group->alive > 0 && group->candidates[i].tier == group->tier && tunnel_alive(t)) {
+		if (group->alive > 0 && group->candidates[i].tier == group->tier && candidate_alive(&group->candidates[i])) {
 			members[count++] = (struct route_member){t->object.id, t->connection->object.id, t->node->object.id};
 			content = digest_text(digest_text(content, t->object.id), t->connection->object.id);
 			content = digest_text(content, t->node->object.id);
 		}
 	}
+	invariant(count == group->alive);
 	if (content != group->content) {
 		group->content = content;
 		struct route_action action = {.table = ROUTE_TABLE_GROUP,
@@ -136,6 +152,10 @@ void group_join(struct route *r, struct group *group, struct destination *d)
 		return;
 	}
 	if (d->group) {
+		invariant(*d->group_at == d);
+		if (d->group->mark == d) {
+			d->group->mark = d->group_next;
+		}
 		*d->group_at = d->group_next;
 		if (d->group_next) {
 			d->group_next->group_at = d->group_at;
@@ -147,6 +167,7 @@ void group_join(struct route *r, struct group *group, struct destination *d)
 	}
 	d->group = group;
 	if (group) {
+		invariant(group->gateway == d->gateway);
 		d->group_next = group->destinations;
 		d->group_at = &group->destinations;
 		if (d->group_next) {
@@ -156,13 +177,14 @@ void group_join(struct route *r, struct group *group, struct destination *d)
 	}
 }
 
-// The groups now; their destinations are marked later, with the settling: however many they are, the groups do not wait for
-// them.
+// The groups now; their destinations are marked later, with the settling, a portion at a time: however many they are, the
+// groups do not wait for them.
 void tunnel_refresh(struct route *r, struct tunnel *t)
 {
 	for (size_t i = 0; i < t->groups.count; i++) {
 		struct group *group = t->groups.items[i];
 		publish(r, group);
+		group->mark = group->destinations; // from the beginning again
 		if (!group->dirty) {
 			group->dirty = true;
 			list_add(&r->dirty_groups, group);
@@ -170,16 +192,24 @@ void tunnel_refresh(struct route *r, struct tunnel *t)
 	}
 }
 
-void groups_mark(struct route *r)
+size_t groups_mark(struct route *r, size_t limit)
 {
-	for (size_t i = 0; i < r->dirty_groups.count; i++) {
-		struct group *group = r->dirty_groups.items[i];
-		group->dirty = false;
-		for (struct destination *d = group->destinations; d; d = d->group_next) {
+	while (r->dirty_groups.count > 0) {
+		struct group *group = r->dirty_groups.items[r->dirty_groups.count - 1];
+		invariant(group->dirty);
+		for (; group->mark && limit > 0; limit--) {
+			struct destination *d = group->mark;
+			invariant(d->group == group);
+			group->mark = d->group_next;
 			destination_mark(r, d);
 		}
+		if (group->mark) {
+			break;
+		}
+		group->dirty = false;
+		r->dirty_groups.count--;
 	}
-	r->dirty_groups.count = 0;
+	return r->dirty_groups.count;
 }
 
 // Groups that no destination refers to any more go after the routes that did.
@@ -190,6 +220,11 @@ void groups_reap(struct route *r)
 		group->dying = false;
 		if (group->destinations) {
 			continue;
+		}
+		invariant(!group->mark);
+		if (group->dirty) {
+			group->dirty = false;
+			list_remove(&r->dirty_groups, group);
 		}
 		emit(r, &(struct route_action){.table = ROUTE_TABLE_GROUP, .removed = true, .key = group->id});
 		map_remove_text(r->groups, group->id);

@@ -1,5 +1,6 @@
 // Events into the model: each handler changes the objects of its row and marks what depends on them. A row that is gone is
-// taken in as one whose references are all empty.
+// taken in as one whose references are all empty. Here: nodes, border gateways and their static routes; VPCs are in vpc_rows.c,
+// connections and tunnels in tunnel_rows.c.
 #include "services/route/model.h"
 
 #include <stdlib.h>
@@ -13,12 +14,12 @@ static bool id_valid(const char *id)
 }
 
 // A reference from a row to another object; a malformed one refers to nothing.
-static void *refer(struct route *r, enum object_kind kind, const char *id)
+void *refer(struct route *r, enum object_kind kind, const char *id)
 {
 	return id_valid(id) ? object_get(r, kind, id) : NULL;
 }
 
-static void set_present(struct route *r, struct object *object, bool removed)
+void set_present(struct route *r, struct object *object, bool removed)
 {
 	if (removed) {
 		object_vanish(r, object);
@@ -27,7 +28,7 @@ static void set_present(struct route *r, struct object *object, bool removed)
 	}
 }
 
-static void mark_paths(struct route *r, const struct list *statics)
+void mark_statics(struct route *r, const struct list *statics)
 {
 	for (size_t i = 0; i < statics->count; i++) {
 		const struct static_route *row = statics->items[i];
@@ -37,46 +38,18 @@ static void mark_paths(struct route *r, const struct list *statics)
 	}
 }
 
-static void mark_learned(struct route *r, const struct tunnel *t)
+static void set_nodes(struct route *r, struct gateway *g, const char *const *ids, size_t count)
 {
-	struct map_cursor cursor = {0};
-	while (map_next(t->learned, &cursor)) {
-		const struct path *path = cursor.value;
-		if (path->destination) {
-			destination_mark(r, path->destination);
-		}
+	struct list before = g->nodes;
+	g->nodes = (struct list){0};
+	for (size_t i = 0; i < before.count; i++) {
+		list_remove(&((struct node *)before.items[i])->gateways, g);
 	}
-}
-
-static void input_node(struct route *r, const struct route_event *event)
-{
-	struct node *node = (struct node *)object_get(r, OBJECT_NODE, event->id);
-	bool gone = !event->removed && event->node.gone;
-	set_present(r, &node->object, event->removed);
-	if (node->gone != gone) {
-		node->gone = gone;
-		for (size_t i = 0; i < node->tunnels.count; i++) {
-			tunnel_refresh(r, node->tunnels.items[i]);
-		}
-		struct map_cursor cursor = {0};
-		while (map_next(r->objects[OBJECT_GATEWAY], &cursor)) {
-			struct gateway *g = cursor.value;
-			if (list_has(&g->nodes, node)) {
-				vpc_tables_mark(r, &g->tables);
-			}
-		}
-	}
-	object_release(r, &node->object);
-}
-
-static void set_list(struct route *r, struct list *list, enum object_kind kind, const char *const *ids, size_t count)
-{
-	struct list before = *list;
-	*list = (struct list){0};
 	for (size_t i = 0; i < count; i++) {
-		void *object = refer(r, kind, ids[i]);
-		if (object) {
-			list_add(list, object);
+		struct node *node = refer(r, OBJECT_NODE, ids[i]);
+		if (node) {
+			list_add(&g->nodes, node);
+			list_add(&node->gateways, g);
 		}
 	}
 	for (size_t i = 0; i < before.count; i++) {
@@ -85,368 +58,72 @@ static void set_list(struct route *r, struct list *list, enum object_kind kind, 
 	list_fini(&before);
 }
 
+// Static routes of VPC tables to this gateway forward while one of its nodes lives.
+static void mark_vpc_statics(struct route *r, const struct gateway *g)
+{
+	for (size_t i = 0; i < g->tables.count; i++) {
+		vpc_table_mark_statics(r, g->tables.items[i]);
+	}
+}
+
+static void input_node(struct route *r, const struct route_event *event)
+{
+	struct node *node = (struct node *)object_get(r, OBJECT_NODE, event->id);
+	bool gone = !event->removed && event->node.gone, bgp_silent = !event->removed && event->node.bgp_silent;
+	set_present(r, &node->object, event->removed);
+	if (node->gone != gone || node->bgp_silent != bgp_silent) {
+		bool moved = node->gone != gone;
+		node->gone = gone;
+		node->bgp_silent = bgp_silent;
+		for (size_t i = 0; i < node->tunnels.count; i++) {
+			tunnel_refresh(r, node->tunnels.items[i]);
+		}
+		for (size_t i = 0; moved && i < node->gateways.count; i++) {
+			mark_vpc_statics(r, node->gateways.items[i]);
+		}
+	}
+	object_release(r, &node->object);
+}
+
+static bool same_nodes(const struct gateway *g, const char *const *ids, size_t count)
+{
+	bool same = g->nodes.count == count;
+	for (size_t i = 0; same && i < count; i++) {
+		same = ids[i] && strcmp(((const struct object *)g->nodes.items[i])->id, ids[i]) == 0;
+	}
+	return same;
+}
+
+// Most changes of a border gateway are to its name or description, which is nothing to its routes.
 static void input_gateway(struct route *r, const struct route_event *event)
 {
 	struct gateway *g = (struct gateway *)object_get(r, OBJECT_GATEWAY, event->id);
+	uint32_t asn = event->removed ? 0 : event->gateway.asn;
+	bool allow_transit = !event->removed && event->gateway.allow_transit;
+	size_t node_count = event->removed ? 0 : event->gateway.node_count;
+	if (g->object.present == event->removed || g->asn != asn || g->allow_transit != allow_transit) {
+		gateway_sweep(r, g, true);
+	}
+	if (g->object.present == event->removed) {
+		propagation_mark(r, g);
+		vpc_tables_mark(r, &g->tables);
+	}
 	set_present(r, &g->object, event->removed);
-	g->asn = event->removed ? 0 : event->gateway.asn;
-	g->allow_transit = !event->removed && event->gateway.allow_transit;
-	set_list(r, &g->nodes, OBJECT_NODE, event->gateway.node_ids, event->removed ? 0 : event->gateway.node_count);
-	gateway_mark(r, g);
-	propagation_mark(r, g);
-	vpc_tables_mark(r, &g->tables);
+	g->asn = asn;
+	g->allow_transit = allow_transit;
+	if (!same_nodes(g, event->gateway.node_ids, node_count)) {
+		set_nodes(r, g, event->gateway.node_ids, node_count);
+		mark_vpc_statics(r, g);
+	}
+	gateway_set_tenant(r, g, event->removed ? NULL : event->gateway.tenant);
 	object_release(r, &g->object);
 }
 
-// Attachments or subnets of the VPC changed: what they propagate, and its route tables.
-static void mark_vpc(struct route *r, struct vpc *vpc)
-{
-	for (size_t i = 0; vpc && i < vpc->attachments.count; i++) {
-		struct attachment *a = vpc->attachments.items[i];
-		propagation_mark(r, a->gateway);
-		mark_paths(r, &a->statics);
-	}
-}
-
-static void input_vpc(struct route *r, const struct route_event *event)
-{
-	struct vpc *vpc = (struct vpc *)object_get(r, OBJECT_VPC, event->id);
-	set_present(r, &vpc->object, event->removed);
-	free(vpc->blocks);
-	vpc->block_count = event->removed ? 0 : event->vpc.block_count;
-	vpc->blocks = allocate_array(vpc->block_count + 1, sizeof *vpc->blocks);
-	if (vpc->block_count > 0) {
-		memcpy(vpc->blocks, event->vpc.blocks, vpc->block_count * sizeof *vpc->blocks);
-	}
-	mark_vpc(r, vpc);
-	vpc_tables_mark(r, &vpc->tables);
-	object_release(r, &vpc->object);
-}
-
-static void input_subnet(struct route *r, const struct route_event *event)
-{
-	struct subnet *subnet = (struct subnet *)object_get(r, OBJECT_SUBNET, event->id);
-	struct vpc *before = subnet->vpc;
-	subnet->vpc = event->removed ? NULL : refer(r, OBJECT_VPC, event->subnet.vpc_id);
-	if (before) {
-		list_remove(&before->subnets, subnet);
-	}
-	if (subnet->vpc) {
-		list_add(&subnet->vpc->subnets, subnet);
-		subnet->cidr = event->subnet.cidr;
-	}
-	mark_vpc(r, before);
-	mark_vpc(r, subnet->vpc);
-	object_release(r, before ? &before->object : NULL);
-	set_present(r, &subnet->object, event->removed);
-	object_release(r, &subnet->object);
-}
-
-static void table_refer(struct vpc_table *table, struct gateway *g)
-{
-	if (!list_has(&g->tables, table)) {
-		list_add(&g->tables, table);
-	}
-}
-
-static void clear_vpc_table(struct route *r, struct vpc_table *table)
-{
-	for (size_t i = 0; i < table->static_count; i++) {
-		list_remove(&table->statics[i].gateway->tables, table);
-		object_release(r, &table->statics[i].gateway->object);
-	}
-	for (size_t i = 0; i < table->propagation_count; i++) {
-		list_remove(&table->propagations[i].gateway->tables, table);
-		object_release(r, &table->propagations[i].gateway->object);
-		free(table->propagations[i].ranges);
-	}
-	free(table->statics);
-	free(table->propagations);
-	table->statics = NULL;
-	table->propagations = NULL;
-	table->static_count = table->propagation_count = 0;
-}
-
-static void fill_vpc_table(struct route *r, struct vpc_table *table, const struct route_event *event)
-{
-	table->statics = allocate_array(event->vpc_table.static_count + 1, sizeof *table->statics);
-	for (size_t i = 0; i < event->vpc_table.static_count; i++) {
-		const struct route_vpc_static *route = &event->vpc_table.statics[i];
-		struct gateway *g = refer(r, OBJECT_GATEWAY, route->gateway_id);
-		if (g) {
-			table->statics[table->static_count++] = (struct vpc_static){route->destination, g};
-			table_refer(table, g);
-		}
-	}
-	table->propagations = allocate_array(event->vpc_table.propagation_count + 1, sizeof *table->propagations);
-	for (size_t i = 0; i < event->vpc_table.propagation_count; i++) {
-		const struct route_vpc_propagation *propagation = &event->vpc_table.propagations[i];
-		struct gateway *g = refer(r, OBJECT_GATEWAY, propagation->gateway_id);
-		if (g) {
-			struct prefix *ranges = allocate_array(propagation->range_count + 1, sizeof *ranges);
-			if (propagation->range_count > 0) {
-				memcpy(ranges, propagation->ranges, propagation->range_count * sizeof *ranges);
-			}
-			table->propagations[table->propagation_count++] =
-			    (struct vpc_propagation){g, ranges, propagation->range_count};
-			table_refer(table, g);
-		}
-	}
-}
-
-// What it says now is published by vpc_table_settle, which also needs the table once its row is gone, so its VPC is let go only
-// there.
-static void input_vpc_table(struct route *r, const struct route_event *event)
-{
-	struct vpc_table *table = (struct vpc_table *)object_get(r, OBJECT_VPC_TABLE, event->id);
-	struct vpc *before = table->vpc;
-	clear_vpc_table(r, table);
-	table->vpc = event->removed ? NULL : refer(r, OBJECT_VPC, event->vpc_table.vpc_id);
-	if (before) {
-		list_remove(&before->tables, table);
-		object_release(r, &before->object);
-	}
-	if (table->vpc) {
-		list_add(&table->vpc->tables, table);
-		fill_vpc_table(r, table, event);
-	}
-	vpc_table_mark(r, table);
-	set_present(r, &table->object, event->removed);
-	object_release(r, &table->object);
-}
-
-static void mark_attachment(struct route *r, const struct attachment *a)
-{
-	propagation_mark(r, a->gateway);
-	mark_paths(r, &a->statics);
-	if (a->vpc) {
-		vpc_tables_mark(r, &a->vpc->tables);
-	}
-	if (a->gateway) { // the VPC of a destination's attachment decides which VPC tables it may enter
-		for (size_t i = 0; i < a->gateway->propagated.count; i++) {
-			const struct path *path = a->gateway->propagated.items[i];
-			if (path->attachment == a && path->destination) {
-				destination_mark(r, path->destination);
-			}
-		}
-		vpc_tables_mark(r, &a->gateway->tables);
-	}
-}
-
-static void input_attachment(struct route *r, const struct route_event *event)
-{
-	struct attachment *a = (struct attachment *)object_get(r, OBJECT_ATTACHMENT, event->id);
-	struct gateway *gateway_before = a->gateway;
-	struct vpc *vpc_before = a->vpc;
-	mark_attachment(r, a);
-	if (gateway_before) {
-		list_remove(&gateway_before->attachments, a);
-	}
-	if (vpc_before) {
-		list_remove(&vpc_before->attachments, a);
-	}
-	a->gateway = event->removed ? NULL : refer(r, OBJECT_GATEWAY, event->attachment.gateway_id);
-	a->vpc = event->removed ? NULL : refer(r, OBJECT_VPC, event->attachment.vpc_id);
-	a->order = event->removed ? 0 : event->attachment.order;
-	a->propagation = event->removed ? ROUTE_PROPAGATE_NONE : event->attachment.propagation;
-	set_list(r, &a->subnets, OBJECT_SUBNET, event->attachment.subnet_ids,
-	         event->removed ? 0 : event->attachment.subnet_count);
-	if (a->gateway && a->vpc) {
-		list_add(&a->gateway->attachments, a);
-		list_add(&a->vpc->attachments, a);
-	}
-	mark_attachment(r, a);
-	object_release(r, gateway_before ? &gateway_before->object : NULL);
-	object_release(r, vpc_before ? &vpc_before->object : NULL);
-	set_present(r, &a->object, event->removed);
-	object_release(r, &a->object);
-}
-
-// Learned routes go into the table of the gateway that the tunnel's connection belongs to, once all rows on the way are there.
-static void rehome(struct route *r, struct tunnel *t)
-{
-	struct gateway *home =
-	    t->object.present && t->connection && t->connection->object.present ? t->connection->gateway : NULL;
-	if (home == t->home) {
-		return;
-	}
-	struct gateway *before = t->home;
-	t->home = home;
-	if (home) {
-		object_hold(&home->object);
-	}
-	struct map_cursor cursor = {0};
-	while (map_next(t->learned, &cursor)) {
-		path_detach(r, cursor.value);
-		if (home) {
-			path_attach(r, cursor.value, home);
-		}
-	}
-	object_release(r, before ? &before->object : NULL);
-}
-
-static void input_connection(struct route *r, const struct route_event *event)
-{
-	struct connection *c = (struct connection *)object_get(r, OBJECT_CONNECTION, event->id);
-	struct gateway *before = c->gateway;
-	c->gateway = event->removed ? NULL : refer(r, OBJECT_GATEWAY, event->connection.gateway_id);
-	c->bgp = !event->removed && event->connection.bgp;
-	set_present(r, &c->object, event->removed);
-	if (before != c->gateway) {
-		if (before) {
-			list_remove(&before->connections, c);
-		}
-		if (c->gateway) {
-			list_add(&c->gateway->connections, c);
-		}
-	}
-	for (size_t i = 0; i < c->tunnels.count; i++) {
-		tunnel_refresh(r, c->tunnels.items[i]);
-		rehome(r, c->tunnels.items[i]);
-	}
-	mark_paths(r, &c->statics);
-	if (before) {
-		gateway_mark(r, before);
-	}
-	if (c->gateway && c->gateway != before) {
-		gateway_mark(r, c->gateway);
-	}
-	object_release(r, before ? &before->object : NULL);
-	object_release(r, &c->object);
-}
-
-static void input_tunnel(struct route *r, const struct route_event *event)
-{
-	struct tunnel *t = (struct tunnel *)object_get(r, OBJECT_TUNNEL, event->id);
-	struct connection *connection_before = t->connection;
-	struct node *node_before = t->node;
-	t->connection = event->removed ? NULL : refer(r, OBJECT_CONNECTION, event->tunnel.connection_id);
-	t->node = event->removed ? NULL : refer(r, OBJECT_NODE, event->tunnel.node_id);
-	t->admin_up = !event->removed && event->tunnel.admin_up;
-	set_present(r, &t->object, event->removed);
-	if (connection_before) {
-		list_remove(&connection_before->tunnels, t);
-		mark_paths(r, &connection_before->statics);
-	}
-	if (t->connection) {
-		list_add(&t->connection->tunnels, t);
-		mark_paths(r, &t->connection->statics);
-	}
-	if (node_before) {
-		list_remove(&node_before->tunnels, t);
-	}
-	if (t->node) {
-		list_add(&t->node->tunnels, t);
-	}
-	tunnel_refresh(r, t);
-	rehome(r, t);
-	mark_learned(r, t);
-	object_release(r, connection_before ? &connection_before->object : NULL);
-	object_release(r, node_before ? &node_before->object : NULL);
-	object_release(r, &t->object);
-}
-
-// What another service says of a tunnel keeps the object, also before or after its row.
-static void know(struct route *r, struct object *object, bool *known, bool removed)
-{
-	if (!removed && !*known) {
-		object_hold(object);
-	} else if (removed && *known) {
-		object_release(r, object);
-	}
-	*known = !removed;
-}
-
-static void input_tunnel_state(struct route *r, const struct route_event *event)
-{
-	struct tunnel *t = (struct tunnel *)object_get(r, OBJECT_TUNNEL, event->id);
-	bool up = !event->removed && event->tunnel_state.up;
-	know(r, &t->object, &t->state_known, event->removed);
-	if (t->up != up) {
-		t->up = up;
-		tunnel_refresh(r, t);
-	}
-	object_release(r, &t->object);
-}
-
-static void input_session(struct route *r, const struct route_event *event)
-{
-	struct tunnel *t = (struct tunnel *)object_get(r, OBJECT_TUNNEL, event->id);
-	uint32_t asn = event->removed ? 0 : event->session.remote_asn;
-	know(r, &t->object, &t->session_known, event->removed);
-	if (t->remote_asn != asn) {
-		t->remote_asn = asn;
-		mark_learned(r, t);
-	}
-	object_release(r, &t->object);
-}
-
-static struct attributes *attributes_of(const struct route_event *event)
-{
-	size_t count = event->learned.as_count;
-	struct attributes *attributes = allocate(sizeof *attributes + count * sizeof attributes->as_path[0]);
-	attributes->references = 1;
-	attributes->metric = event->learned.metric;
-	attributes->origin = event->learned.origin;
-	attributes->as_count = count;
-	if (count > 0) {
-		memcpy(attributes->as_path, event->learned.as_path, count * sizeof attributes->as_path[0]);
-	}
-	return attributes;
-}
-
-static void input_learned(struct route *r, const struct route_event *event)
-{
-	struct tunnel *t = (struct tunnel *)object_get(r, OBJECT_TUNNEL, event->id);
-	struct prefix_key key = prefix_key_of(&event->learned.destination);
-	struct path *path = map_find(t->learned, prefix_key_bytes(&key));
-	if (event->removed) {
-		if (path) {
-			path_detach(r, path);
-			map_remove(t->learned, prefix_key_bytes(&key));
-			attributes_release(path->attributes);
-			free(path);
-			object_release(r, &t->object);
-		}
-		object_release(r, &t->object);
-		return;
-	}
-	if (!path) {
-		path = allocate(sizeof *path);
-		path->kind = PATH_LEARNED;
-		path->prefix = event->learned.destination;
-		path->tunnel = t;
-		object_hold(&t->object);
-		map_insert(t->learned, prefix_key_bytes(&key), path);
-		if (t->home) {
-			path_attach(r, path, t->home);
-		}
-	}
-	attributes_release(path->attributes);
-	path->attributes = attributes_of(event);
-	if (path->destination) {
-		destination_mark(r, path->destination);
-	}
-	object_release(r, &t->object);
-}
-
-// ---- static routes: within the quota are those made first ----
+// ---- static routes ----
 static bool made_before(const struct static_route *a, const struct static_route *b)
 {
 	int order = strcmp(a->created, b->created);
 	return order != 0 ? order < 0 : strcmp(a->object.id, b->object.id) < 0;
-}
-
-static void admit_statics(struct route *r, struct gateway *g)
-{
-	for (size_t i = 0; i < g->statics.count; i++) {
-		struct static_route *row = g->statics.items[i];
-		bool admitted = i < r->settings.static_routes;
-		if (row->admitted != admitted) {
-			row->admitted = admitted;
-			destination_mark(r, row->path.destination);
-		}
-	}
 }
 
 static void unlink_static(struct route *r, struct static_route *row)
@@ -455,7 +132,7 @@ static void unlink_static(struct route *r, struct static_route *row)
 	path_detach(r, &row->path);
 	if (g) {
 		list_remove(&g->statics, row);
-		admit_statics(r, g);
+		statics_admit(r, g);
 	}
 	if (row->attachment) {
 		list_remove(&row->attachment->statics, row);
@@ -499,7 +176,7 @@ static void link_static(struct route *r, struct static_route *row, const struct 
 	statics->items[at] = row;
 	row->path = (struct path){.kind = PATH_STATIC, .prefix = event->static_route.destination, .row = row};
 	path_attach(r, &row->path, row->gateway);
-	admit_statics(r, row->gateway);
+	statics_admit(r, row->gateway);
 }
 
 static void input_static(struct route *r, const struct route_event *event)
@@ -511,6 +188,91 @@ static void input_static(struct route *r, const struct route_event *event)
 	}
 	set_present(r, &row->object, event->removed);
 	object_release(r, &row->object);
+}
+
+// ---- rows that say what they said before, but for what is nothing to routes: a name, a description ----
+static uint64_t digest_prefix(uint64_t digest, const struct prefix *prefix)
+{
+	return digest_number(digest_octets(digest, &prefix->address, sizeof prefix->address), prefix->length);
+}
+
+static uint64_t digest_id(uint64_t digest, const char *id)
+{
+	return digest_text(digest, id ? id : "");
+}
+
+static uint64_t digest_vpc_table(uint64_t digest, const struct route_event *event)
+{
+	digest = digest_id(digest, event->vpc_table.vpc_id);
+	for (size_t i = 0; i < event->vpc_table.static_count; i++) {
+		digest = digest_prefix(digest_id(digest, event->vpc_table.statics[i].gateway_id),
+		                       &event->vpc_table.statics[i].destination);
+	}
+	digest = digest_number(digest, event->vpc_table.propagation_count);
+	for (size_t i = 0; i < event->vpc_table.propagation_count; i++) {
+		const struct route_vpc_propagation *propagation = &event->vpc_table.propagations[i];
+		digest = digest_number(digest_id(digest, propagation->gateway_id), propagation->range_count);
+		for (size_t k = 0; k < propagation->range_count; k++) {
+			digest = digest_prefix(digest, &propagation->ranges[k]);
+		}
+	}
+	return digest;
+}
+
+static uint64_t digest_attachment(uint64_t digest, const struct route_event *event)
+{
+	digest = digest_id(digest_id(digest, event->attachment.gateway_id), event->attachment.vpc_id);
+	digest = digest_number(digest_number(digest, event->attachment.propagation), event->attachment.order);
+	for (size_t i = 0; i < event->attachment.subnet_count; i++) {
+		digest = digest_id(digest, event->attachment.subnet_ids[i]);
+	}
+	return digest;
+}
+
+// 0: of this kind every event counts.
+static uint64_t row_digest(const struct route_event *event)
+{
+	uint64_t digest = digest_start();
+	switch (event->kind) {
+	case ROUTE_VPC:
+		digest = digest_id(digest, event->vpc.host_id);
+		for (size_t i = 0; i < event->vpc.block_count; i++) {
+			digest = digest_prefix(digest, &event->vpc.blocks[i]);
+		}
+		return digest;
+	case ROUTE_SUBNET:
+		return digest_prefix(digest_id(digest, event->subnet.vpc_id), &event->subnet.cidr);
+	case ROUTE_VPC_TABLE:
+		return digest_vpc_table(digest, event);
+	case ROUTE_ATTACHMENT:
+		return digest_attachment(digest, event);
+	case ROUTE_CONNECTION:
+		return digest_number(digest_id(digest, event->connection.gateway_id), event->connection.bgp);
+	case ROUTE_TUNNEL:
+		digest = digest_id(digest_id(digest, event->tunnel.connection_id), event->tunnel.node_id);
+		return digest_number(digest, event->tunnel.admin_up);
+	case ROUTE_STATIC:
+		digest = digest_id(digest_id(digest, event->static_route.gateway_id), event->static_route.next_hop_id);
+		digest = digest_number(digest_id(digest, event->static_route.created), event->static_route.to_attachment);
+		return digest_prefix(digest, &event->static_route.destination);
+	default:
+		return 0;
+	}
+}
+
+static struct object *row_object(const struct route *r, const struct route_event *event)
+{
+	static const enum object_kind kinds[] = {
+	    [ROUTE_VPC] = OBJECT_VPC,
+	    [ROUTE_SUBNET] = OBJECT_SUBNET,
+	    [ROUTE_VPC_TABLE] = OBJECT_VPC_TABLE,
+	    [ROUTE_ATTACHMENT] = OBJECT_ATTACHMENT,
+	    [ROUTE_CONNECTION] = OBJECT_CONNECTION,
+	    [ROUTE_TUNNEL] = OBJECT_TUNNEL,
+	    [ROUTE_STATIC] = OBJECT_STATIC,
+	};
+	struct object *object = object_find(r, kinds[event->kind], event->id);
+	return object && object->present ? object : NULL;
 }
 
 bool input(struct route *r, const struct route_event *event)
@@ -528,10 +290,22 @@ bool input(struct route *r, const struct route_event *event)
 	    [ROUTE_TUNNEL_STATE] = input_tunnel_state,
 	    [ROUTE_SESSION] = input_session,
 	    [ROUTE_LEARNED] = input_learned,
+	    [ROUTE_QUOTA] = input_quota,
+	    [ROUTE_RESERVED] = input_reserved,
 	};
-	if (!id_valid(event->id)) {
+	bool defaults = event->kind == ROUTE_QUOTA && event->id && event->id[0] == '\0';
+	if (!id_valid(event->id) && !defaults) {
 		return false;
 	}
+	uint64_t digest = event->removed ? 0 : row_digest(event);
+	struct object *object = digest != 0 ? row_object(r, event) : NULL;
+	if (object && object->row == digest) {
+		return true;
+	}
 	handlers[event->kind](r, event);
+	object = digest != 0 ? row_object(r, event) : NULL;
+	if (object) {
+		object->row = digest;
+	}
 	return true;
 }

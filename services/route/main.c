@@ -13,29 +13,21 @@ static void start(void *context)
 	route_bus_start(service->bus);
 }
 
-static void sum_usage(void *context, const struct route_usage *usage)
+static void gather_usage(const struct service *service, enum route_quota_kind kind, const char *name, const char *help,
+                         const char *discarded_name, const char *discarded_help)
 {
-	struct route_usage *sum = context;
-	sum->statics += usage->statics;
-	sum->statics_discarded += usage->statics_discarded;
-	sum->learned += usage->learned;
-	sum->learned_discarded += usage->learned_discarded;
+	struct route_usage usage = route_usage(service->route, kind);
+	metric_set(metric(METRIC_GAUGE, name, NULL, help), (double)usage.count);
+	metric_set(metric(METRIC_GAUGE, discarded_name, NULL, discarded_help), (double)usage.discarded);
 }
 
 static void gather_metrics(void *context)
 {
 	const struct service *service = context;
-	struct route_usage sum = {0};
-	route_usage(service->route, sum_usage, &sum);
-	metric_set(metric(METRIC_GAUGE, "twinspan_route_static_routes", NULL, "Static routes of border gateways"),
-	           (double)sum.statics);
-	metric_set(metric(METRIC_GAUGE, "twinspan_route_static_routes_discarded", NULL, "Static routes beyond their quota"),
-	           (double)sum.statics_discarded);
-	metric_set(metric(METRIC_GAUGE, "twinspan_route_learned_routes", NULL, "Destinations learned by BGP"),
-	           (double)sum.learned);
-	metric_set(
-	    metric(METRIC_GAUGE, "twinspan_route_learned_routes_discarded", NULL, "Learned destinations beyond their quota"),
-	    (double)sum.learned_discarded);
+	gather_usage(service, ROUTE_QUOTA_STATIC, "twinspan_route_static_routes", "Static routes of border gateways",
+	             "twinspan_route_static_routes_discarded", "Static routes beyond their quota");
+	gather_usage(service, ROUTE_QUOTA_LEARNED, "twinspan_route_learned_routes", "Destinations learned by BGP",
+	             "twinspan_route_learned_routes_discarded", "Learned destinations beyond their quota");
 	metric_set(metric(METRIC_GAUGE, "twinspan_route_pending", NULL, "Destinations marked and not yet settled"),
 	           (double)route_pending(service->route));
 	metric_set(metric(METRIC_GAUGE, "twinspan_route_store_pending", NULL, "Rows not yet written to PostgreSQL"),
@@ -49,15 +41,10 @@ int main(void)
 	process_begin("route", "");
 	struct service service = {
 	    .loop = loop_new(),
-	    .settings =
-	        {
-	            .static_routes = (size_t)config_number("TWINSPAN_QUOTA_STATIC_ROUTES", 50, 1, 1000000),
-	            .learned_routes = (size_t)config_number("TWINSPAN_QUOTA_LEARNED_ROUTES", 300, 1, 10000000),
-	        },
 	    .node_timeout = MILLISECONDS(config_number("TWINSPAN_NODE_TIMEOUT", 3000, 100, 600000)),
 	};
 	service.health = health_new(service.loop);
-	service.route = route_new(&service.settings);
+	service.route = route_new();
 	health_before_metrics(service.health, gather_metrics, &service);
 	struct bus *bus = bus_new(service.loop, service.health, "route");
 	service.bus = route_bus_new(&service, bus);

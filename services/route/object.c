@@ -71,7 +71,7 @@ struct object *object_get(struct route *r, enum object_kind kind, const char *id
 		if (kind == OBJECT_GATEWAY) {
 			struct gateway *g = (struct gateway *)object;
 			g->destinations = map_new(NULL);
-			g->quota.limit = r->settings.learned_routes;
+			g->static_limit = g->quota.limit = SIZE_MAX; // until its row says whose it is
 		} else if (kind == OBJECT_TUNNEL) {
 			((struct tunnel *)object)->learned = map_new(NULL);
 		} else if (kind == OBJECT_VPC_TABLE) {
@@ -79,6 +79,7 @@ struct object *object_get(struct route *r, enum object_kind kind, const char *id
 		}
 		map_insert_text(r->objects[kind], object->id, object);
 	}
+	invariant(object->kind == kind);
 	object_hold(object);
 	return object;
 }
@@ -91,12 +92,16 @@ void object_hold(struct object *object)
 // Whoever is in one of these lists holds the object, so they are empty by now.
 static void object_fini(struct object *object)
 {
+	invariant(!object->present);
 	switch (object->kind) {
 	case OBJECT_NODE:
 		list_fini(&((struct node *)object)->tunnels);
+		list_fini(&((struct node *)object)->gateways);
 		break;
 	case OBJECT_GATEWAY: {
 		struct gateway *g = (struct gateway *)object;
+		invariant(map_count(g->destinations) == 0 && !g->first && !g->sweeping && !g->usage_dirty);
+		invariant(g->attachments.count == 0 && g->connections.count == 0 && g->tables.count == 0);
 		map_free(&g->destinations, NULL);
 		list_fini(&g->nodes);
 		list_fini(&g->attachments);
@@ -128,6 +133,7 @@ static void object_fini(struct object *object)
 		list_fini(&((struct connection *)object)->statics);
 		break;
 	case OBJECT_TUNNEL:
+		invariant(map_count(((struct tunnel *)object)->learned) == 0 && ((struct tunnel *)object)->groups.count == 0);
 		map_free(&((struct tunnel *)object)->learned, NULL);
 		list_fini(&((struct tunnel *)object)->groups);
 		break;
@@ -140,7 +146,11 @@ static void object_fini(struct object *object)
 
 void object_release(struct route *r, struct object *object)
 {
-	if (!object || --object->references > 0) {
+	if (!object) {
+		return;
+	}
+	invariant(object->references > 0);
+	if (--object->references > 0) {
 		return;
 	}
 	map_remove_text(r->objects[object->kind], object->id);
@@ -174,8 +184,11 @@ struct attributes *attributes_hold(struct attributes *attributes)
 
 void attributes_release(struct attributes *attributes)
 {
-	if (attributes && --attributes->references == 0) {
-		free(attributes);
+	if (attributes) {
+		invariant(attributes->references > 0);
+		if (--attributes->references == 0) {
+			free(attributes);
+		}
 	}
 }
 

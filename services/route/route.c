@@ -5,14 +5,18 @@
 #include "common/base/alloc.h"
 #include "services/route/model.h"
 
-struct route *route_new(const struct route_settings *settings)
+enum { SWEEP = 8 }; // destinations that are only looked at, for one that is settled
+
+struct route *route_new(void)
 {
 	struct route *r = allocate(sizeof *r);
-	r->settings = *settings;
 	for (size_t i = 0; i < OBJECT_KINDS; i++) {
 		r->objects[i] = map_new(NULL);
 	}
 	r->groups = map_new(NULL);
+	r->limits = map_new(NULL);
+	r->reserved = map_new(NULL);
+	r->holders = map_new(NULL);
 	return r;
 }
 
@@ -30,6 +34,7 @@ static struct destination *take_dirty(struct route *r)
 		if (!r->dirty_first) {
 			r->dirty_last = NULL;
 		}
+		invariant(d->dirty && r->dirty_count > 0);
 		d->dirty = false;
 		r->dirty_count--;
 	}
@@ -47,39 +52,40 @@ static void settle_propagation(struct route *r)
 	r->dirty_gateways.count = 0;
 }
 
-static void settle_tables(struct route *r)
+static bool all_looked_at(const struct route *r)
 {
-	for (size_t i = 0; i < r->dirty_tables.count; i++) {
-		struct vpc_table *table = r->dirty_tables.items[i];
-		table->dirty = false;
-		vpc_table_settle(r, table);
-		object_release(r, &table->object);
-	}
-	r->dirty_tables.count = 0;
+	return r->dirty_groups.count == 0 && r->sweeping.count == 0;
 }
 
 bool route_settle(struct route *r, uint64_t time, size_t limit, struct route_sink sink)
 {
 	r->sink = sink;
 	r->time = time;
-	groups_mark(r);
+	size_t looks = limit < SIZE_MAX / SWEEP ? limit * SWEEP : limit;
+	groups_mark(r, looks);
 	settle_propagation(r);
+	gateways_sweep(r, looks);
 	struct destination *d;
-	for (size_t i = 0; i < limit && (d = take_dirty(r)) != NULL; i++) {
+	while (limit > 0 && (d = take_dirty(r)) != NULL) {
 		destination_settle(r, d);
 		destination_reap(r, d);
+		limit--;
 	}
 	// Whole VPC tables last: each of their destinations is looked up in border gateways' tables, which are settled then.
-	if (!r->dirty_first) {
-		settle_tables(r);
+	if (!r->dirty_first && all_looked_at(r)) {
+		vpc_tables_settle(r, limit);
 	}
-	groups_reap(r);
-	return r->dirty_first != NULL;
+	// While a VPC table is only half looked through, rows of it may still name a group that no destination has.
+	if (r->dirty_tables.count == 0) {
+		groups_reap(r);
+	}
+	invariant((r->dirty_first == NULL) == (r->dirty_count == 0));
+	return r->dirty_first || !all_looked_at(r) || r->dirty_tables.count > 0;
 }
 
 size_t route_pending(const struct route *r)
 {
-	return r->dirty_count;
+	return r->dirty_count + r->dirty_groups.count + r->sweeping.count + r->dirty_tables.count + r->dirty_gateways.count;
 }
 
 void route_remember(struct route *r, const char *key, uint64_t state, uint64_t since, uint64_t order)
@@ -87,10 +93,18 @@ void route_remember(struct route *r, const char *key, uint64_t state, uint64_t s
 	if (!r->remembered) {
 		r->remembered = map_new(NULL);
 		r->remembered_orders = map_new(NULL);
+		r->remembered_places = map_new(NULL);
 	}
 	struct memory *memory = allocate(sizeof *memory);
 	*memory = (struct memory){state, since};
 	free(map_insert_text(r->remembered, key, memory));
+	if (order & PLACE_MARK) {
+		uint64_t *place = allocate(sizeof *place);
+		*place = order & ~PLACE_MARK;
+		r->next_place = *place > r->next_place ? *place : r->next_place;
+		free(map_insert_text(r->remembered_places, key, place));
+		return;
+	}
 	char gateway_id[ROUTE_ID_TEXT], address[ADDRESS_TEXT], length[4]; // key: gateway/PROPAGATED/address/length/tunnel
 	if (order == 0 || sscanf(key, "%63[^/]/PROPAGATED/%45[0-9a-f.:]/%3[0-9]/", gateway_id, address, length) != 3) {
 		return;
@@ -110,23 +124,7 @@ void route_forget(struct route *r)
 	if (r->remembered) {
 		map_free(&r->remembered, free);
 		map_free(&r->remembered_orders, free);
-	}
-}
-
-void route_usage(const struct route *r, route_usage_fn *fn, void *context)
-{
-	struct map_cursor cursor = {0};
-	while (map_next(r->objects[OBJECT_GATEWAY], &cursor)) {
-		const struct gateway *g = cursor.value;
-		size_t statics = g->statics.count;
-		struct route_usage usage = {
-		    .gateway_id = g->object.id,
-		    .statics = statics,
-		    .statics_discarded = statics > r->settings.static_routes ? statics - r->settings.static_routes : 0,
-		    .learned = g->quota.admitted.count + g->quota.waiting.count,
-		    .learned_discarded = g->quota.waiting.count,
-		};
-		fn(context, &usage);
+		map_free(&r->remembered_places, free);
 	}
 }
 
@@ -134,6 +132,11 @@ static void discard(void *context, const struct route_action *action)
 {
 	(void)context;
 	(void)action;
+}
+
+static void ignore(void *context, const char *gateway_id, enum route_quota_kind kind, const struct route_usage *usage)
+{
+	(void)context, (void)gateway_id, (void)kind, (void)usage;
 }
 
 static void withdraw_learned(struct route *r, struct tunnel *t)
@@ -188,12 +191,19 @@ void route_free(struct route **route)
 	}
 	while (route_settle(r, r->time, SIZE_MAX, r->sink)) {
 	}
+	route_warnings(r, ignore, NULL);
+	invariant(map_count(r->groups) == 0);
 	for (size_t kind = 0; kind < OBJECT_KINDS; kind++) {
+		invariant(map_count(r->objects[kind]) == 0);
 		map_free(&r->objects[kind], NULL);
 	}
 	map_free(&r->groups, NULL);
+	map_free(&r->limits, free);
+	reserved_free(r);
 	route_forget(r);
 	list_fini(&r->dirty_gateways);
+	list_fini(&r->sweeping);
+	list_fini(&r->dirty_usage);
 	list_fini(&r->dirty_tables);
 	list_fini(&r->dying);
 	list_fini(&r->dirty_groups);

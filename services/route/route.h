@@ -15,14 +15,9 @@
 
 enum { ROUTE_ID_TEXT = 64, ROUTE_KEY_TEXT = 256 };
 
-struct route_settings {
-	size_t static_routes;  // quota per border gateway
-	size_t learned_routes; // quota per border gateway: destinations learned by BGP
-};
-
 // ---- what goes in ----
 enum route_event_kind {
-	ROUTE_NODE, // is the node gone?
+	ROUTE_NODE, // which of its services are silent?
 	ROUTE_GATEWAY,
 	ROUTE_VPC,
 	ROUTE_SUBNET,
@@ -33,7 +28,9 @@ enum route_event_kind {
 	ROUTE_STATIC, // a BorderGatewayRoute
 	ROUTE_TUNNEL_STATE,
 	ROUTE_SESSION,
-	ROUTE_LEARNED, // id: the tunnel
+	ROUTE_LEARNED,  // id: the tunnel
+	ROUTE_QUOTA,    // id: the tenant; "": a tenant without a quota of its own
+	ROUTE_RESERVED, // addresses of the region itself; id: whose
 };
 
 enum route_propagation { ROUTE_PROPAGATE_ALL, ROUTE_PROPAGATE_SUBNETS, ROUTE_PROPAGATE_NONE };
@@ -54,15 +51,18 @@ struct route_event {
 	bool removed; // the row is gone; of `learned` the destination is read even so
 	union {
 		struct {
-			bool gone;
+			bool gone;       // its esp is silent: nothing is forwarded there
+			bool bgp_silent; // nobody vouches for what its sessions learned
 		} node;
 		struct {
+			const char *tenant;
 			uint32_t asn;
 			bool allow_transit;
 			const char *const *node_ids;
 			size_t node_count;
 		} gateway;
 		struct {
+			const char *host_id;
 			const struct prefix *blocks;
 			size_t block_count;
 		} vpc;
@@ -83,7 +83,7 @@ struct route_event {
 			enum route_propagation propagation;
 			const char *const *subnet_ids;
 			size_t subnet_count;
-			uint64_t order; // "propagated first" is the lower one
+			uint64_t order; // of their creation: decides between those that begin to propagate at the same time
 		} attachment;
 		struct {
 			const char *gateway_id;
@@ -106,6 +106,7 @@ struct route_event {
 		} tunnel_state;
 		struct {
 			uint32_t remote_asn;
+			bool established;
 		} session;
 		struct {
 			struct prefix destination;
@@ -113,7 +114,19 @@ struct route_event {
 			uint32_t origin;
 			const uint32_t *as_path;
 			size_t as_count;
+			uint32_t med; // RFC 4271 §9.1.2.2 (c): a route without one has 0
+			const uint32_t *communities;
+			size_t community_count;
 		} learned;
+		struct {
+			size_t static_routes;  // per border gateway
+			size_t learned_routes; // per border gateway: destinations learned by BGP
+		} quota;
+		struct {
+			const char *what; // "cloud address", for the reason that a user reads; static storage
+			const struct address *addresses;
+			size_t count;
+		} reserved;
 	};
 };
 
@@ -167,9 +180,14 @@ struct route_action {
 			size_t tunnel_count;
 			bool effective;
 			const char *reason;
+			bool refused; // a learned prefix that would take what is not the customer's: worth a warning
+			uint32_t origin, med;
+			const uint32_t *communities;
+			size_t community_count;
 			uint64_t since; // milliseconds, the settle's time
 			uint64_t state; // digest of what `since` is about
-			uint64_t order; // learned: place in the gateway's queue for its quota; else 0
+			uint64_t
+			    order; // in PROPAGATED: its place in the queue for the quota, or among what attachments propagate
 		} shown;
 		struct {
 			const char *connection_id;
@@ -181,6 +199,7 @@ struct route_action {
 		struct {
 			const char *table_id;
 			const char *vpc_id;
+			const char *host_id; // where the VPC lives; "": nowhere yet
 			struct prefix destination;
 			const char *type;
 			const char *gateway_id;    // "" for LOCAL
@@ -206,26 +225,30 @@ struct route_sink {
 };
 
 struct route;
-struct route *route_new(const struct route_settings *settings);
+struct route *route_new(void);
 void route_free(struct route **route);
 // Takes an event in. false when an id is empty or too long (the event is dropped).
 bool route_step(struct route *route, const struct route_event *event, struct route_sink sink);
-// Works off at most `limit` destinations of what the events marked; true when some are left. `time`: milliseconds since the
-// epoch.
+// Works off at most about `limit` destinations of what the events marked; true when some are left. `time`: milliseconds since
+// the epoch.
 bool route_settle(struct route *route, uint64_t time, size_t limit, struct route_sink sink);
 
-// What was stored before a restart: since when the row under `key` is in `state`, and its place in the queue for its quota. To
-// be called before the events of the inputs; route_forget drops what nobody asked for.
+// What was stored before a restart: since when the row under `key` is in `state`, and its `order` (see `shown`). To be called
+// before the events of the inputs; route_forget drops what nobody asked for.
 void route_remember(struct route *route, const char *key, uint64_t state, uint64_t since, uint64_t order);
 void route_forget(struct route *route);
 
+enum route_quota_kind { ROUTE_QUOTA_STATIC, ROUTE_QUOTA_LEARNED, ROUTE_QUOTA_KINDS };
+enum route_quota_level { ROUTE_QUOTA_OK, ROUTE_QUOTA_NEAR, ROUTE_QUOTA_EXCEEDED }; // below 80 %, from there on, beyond
 struct route_usage {
-	const char *gateway_id;
-	size_t statics, statics_discarded;
-	size_t learned, learned_discarded;
+	size_t count, discarded, limit;
+	enum route_quota_level level;
 };
-typedef void route_usage_fn(void *context, const struct route_usage *usage);
-void route_usage(const struct route *route, route_usage_fn *fn, void *context);
-size_t route_pending(const struct route *route); // destinations marked, not yet settled
+// Calls `fn` for each border gateway and quota whose level is another one than it was told last.
+typedef void route_warn_fn(void *context, const char *gateway_id, enum route_quota_kind kind, const struct route_usage *usage);
+void route_warnings(struct route *route, route_warn_fn *fn, void *context);
+// The sum over all border gateways, for metrics.
+struct route_usage route_usage(const struct route *route, enum route_quota_kind kind);
+size_t route_pending(const struct route *route); // what is marked and not yet settled
 
 #endif

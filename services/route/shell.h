@@ -1,4 +1,5 @@
-// The shell of route: what main.c, bus.c and db_route.c share. The core (route.h) decides; these carry rows in and out.
+// The shell of route: what main.c, bus.c, bus_*.c and db_route.c share. The core (route.h) decides; these carry rows in and
+// out.
 #ifndef TWINSPAN_ROUTE_SHELL_H
 #define TWINSPAN_ROUTE_SHELL_H
 
@@ -11,7 +12,6 @@ struct service {
 	struct route *route;
 	struct route_bus *bus;
 	struct store *store;
-	struct route_settings settings;
 	duration node_timeout;
 };
 

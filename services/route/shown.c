@@ -73,7 +73,8 @@ uint64_t digest_attributes(uint64_t digest, const struct attributes *attributes)
 	}
 	digest = digest_number(digest, 1 + attributes->metric);
 	digest = digest_number(digest, attributes->origin);
-	for (size_t i = 0; i < attributes->as_count; i++) {
+	digest = digest_number(digest, attributes->med);
+	for (size_t i = 0; i < attributes->as_count + attributes->community_count; i++) {
 		digest = digest_number(digest, attributes->as_path[i]);
 	}
 	return digest;

@@ -62,7 +62,7 @@ static void explain_ineligible(const struct route *r, const struct path *path, c
 	case PATH_STATIC:
 		if (!path->row->admitted) {
 			snprintf(text, REASON_TEXT, "discarded: beyond the quota of %zu static routes",
-			         r->settings.static_routes);
+			         path->row->gateway->static_limit);
 		} else if (path->row->attachment) {
 			snprintf(text, REASON_TEXT, "the border gateway has no VPC attachment %s", next_hop_of(path)->id);
 		} else {
@@ -77,10 +77,29 @@ static void explain_ineligible(const struct route *r, const struct path *path, c
 	case PATH_LEARNED:
 		break;
 	}
-	if (!path->tunnel->connection->bgp) {
+	const struct destination *d = path->destination;
+	if (d->refusal != REFUSAL_NONE) {
+		refusal_explain(r, d, text, REASON_TEXT);
+	} else if (!path->tunnel->connection->bgp) {
 		snprintf(text, REASON_TEXT, "the VPN connection is routed statically");
 	} else {
-		snprintf(text, REASON_TEXT, "discarded: beyond the quota of %zu learned routes", r->settings.learned_routes);
+		snprintf(text, REASON_TEXT, "discarded: beyond the quota of %zu learned routes", d->gateway->quota.limit);
+	}
+}
+
+static void explain_dead_tunnel(const struct tunnel *t, char text[static REASON_TEXT])
+{
+	const char *id = t->object.id;
+	if (!t->admin_up) {
+		snprintf(text, REASON_TEXT, "adminState of tunnel %s is DOWN", id);
+	} else if (t->node && t->node->gone) {
+		snprintf(text, REASON_TEXT, "node %s of tunnel %s is silent", t->node->object.id, id);
+	} else if (!t->up) {
+		snprintf(text, REASON_TEXT, "tunnel %s is not UP", id);
+	} else if (t->node && t->node->bgp_silent) {
+		snprintf(text, REASON_TEXT, "the BGP service of node %s is silent", t->node->object.id);
+	} else {
+		snprintf(text, REASON_TEXT, "the BGP session of tunnel %s is not Established", id);
 	}
 }
 
@@ -104,14 +123,15 @@ static const char *explain(const struct route *r, const struct ranked *ranked, s
 		explain_ineligible(r, path, text);
 	} else if (!path_alive(path)) {
 		if (path->kind == PATH_LEARNED) {
-			snprintf(text, REASON_TEXT, "tunnel %s is not UP", path->tunnel->object.id);
+			explain_dead_tunnel(path->tunnel, text);
 		} else {
 			snprintf(text, REASON_TEXT, "no tunnel of %s is UP", next_hop_of(path)->id);
 		}
 	} else {
-		const struct path *best =
-		    r->ranked[first_effective(r, count)].path; // there is one, since this path could forward
-		snprintf(text, REASON_TEXT, "the %s route to %s is preferred", path_type(best), next_hop_of(best)->id);
+		const struct ranked *best = &r->ranked[first_effective(r, count)]; // there is one: this path could forward
+		invariant(best->effective);
+		snprintf(text, REASON_TEXT, "the %s route to %s is preferred%s", path_type(best->path),
+		         next_hop_of(best->path)->id, preference_reason(best, ranked));
 	}
 	return text;
 }
@@ -127,7 +147,7 @@ static void show(struct route *r, struct destination *d, enum route_kind kind, s
 	}
 	const struct path *path = ranked->path;
 	const char *type = path_type(path);
-	uint64_t order = path->kind == PATH_LEARNED && kind == ROUTE_KIND_PROPAGATED ? d->order : 0;
+	uint64_t order = kind != ROUTE_KIND_PROPAGATED ? 0 : path->kind == PATH_LEARNED ? d->order : path->place | PLACE_MARK;
 	uint64_t state = digest_number(digest_text(digest_start(), type), ranked->effective);
 	state = digest_attributes(state, path->attributes);
 	uint64_t content = digest_number(digest_text(digest_text(state, reason), next_hop_of(path)->id), order);
@@ -140,26 +160,32 @@ static void show(struct route *r, struct destination *d, enum route_kind kind, s
 	char key[ROUTE_KEY_TEXT];
 	row_key(key, d->gateway->object.id, kinds[kind], prefix_text(r, &d->prefix), next_hop->id);
 	shown_update(r, shown, key, state, content);
-	struct route_action action = {.table = ROUTE_TABLE_SHOWN,
-	                              .key = key,
-	                              .shown = {
-	                                  .gateway_id = d->gateway->object.id,
-	                                  .kind = kind,
-	                                  .destination = d->prefix,
-	                                  .to_attachment = ranked->next_hop_type == 100,
-	                                  .next_hop_id = next_hop_of(path)->id,
-	                                  .type = type,
-	                                  .metric = ranked->metric,
-	                                  .as_path = path->attributes ? path->attributes->as_path : NULL,
-	                                  .as_count = path->attributes ? path->attributes->as_count : 0,
-	                                  .tunnel_ids = (const char *const *)r->texts.items,
-	                                  .tunnel_count = r->texts.count,
-	                                  .effective = ranked->effective,
-	                                  .reason = reason,
-	                                  .since = shown->since,
-	                                  .state = state,
-	                                  .order = order,
-	                              }};
+	struct route_action action = {
+	    .table = ROUTE_TABLE_SHOWN,
+	    .key = key,
+	    .shown = {
+	        .gateway_id = d->gateway->object.id,
+	        .kind = kind,
+	        .destination = d->prefix,
+	        .to_attachment = ranked->next_hop_type == 100,
+	        .next_hop_id = next_hop_of(path)->id,
+	        .type = type,
+	        .metric = ranked->metric,
+	        .as_path = path->attributes ? path->attributes->as_path : NULL,
+	        .as_count = path->attributes ? path->attributes->as_count : 0,
+	        .tunnel_ids = (const char *const *)r->texts.items,
+	        .tunnel_count = r->texts.count,
+	        .effective = ranked->effective,
+	        .reason = reason,
+	        .refused = path->kind == PATH_LEARNED && d->refusal != REFUSAL_NONE,
+	        .origin = path->attributes ? path->attributes->origin : 0,
+	        .med = path->attributes ? path->attributes->med : 0,
+	        .communities = path->attributes ? path->attributes->as_path + path->attributes->as_count : NULL,
+	        .community_count = path->attributes ? path->attributes->community_count : 0,
+	        .since = shown->since,
+	        .state = state,
+	        .order = order,
+	    }};
 	emit(r, &action);
 }
 
@@ -207,7 +233,7 @@ static bool came_from(const struct group *group, const struct connection *connec
 	for (size_t i = 0; i < group->count; i++) {
 		const struct candidate *candidate = &group->candidates[i];
 		if (candidate->tier == group->tier && candidate->tunnel->connection == connection &&
-		    tunnel_alive(candidate->tunnel)) {
+		    candidate_alive(candidate)) {
 			return true;
 		}
 	}
@@ -220,11 +246,21 @@ static bool advertises(const struct destination *d, const struct connection *con
 	if (!connection->object.present || connection->gateway != g || !connection->bgp || d->outcome == OUTCOME_NONE) {
 		return false;
 	}
-	return d->outcome == OUTCOME_ATTACHMENT || (g->allow_transit && !came_from(d->group, connection));
+	return d->outcome == OUTCOME_ATTACHMENT || (g->allow_transit && !d->local && !came_from(d->group, connection));
 }
 
-// To the customers: routes to VPC attachments and, with allow_transit, what other connections brought; never back where it came
-// from.
+// Of a learned route the AS path and the origin are told on; the MED is not (RFC 4271 §5.1.4), nor are communities.
+static uint64_t digest_advertised(const struct attributes *attributes)
+{
+	uint64_t digest = digest_number(digest_start(), attributes ? 1 + attributes->origin : 0);
+	for (size_t i = 0; attributes && i < attributes->as_count; i++) {
+		digest = digest_number(digest, attributes->as_path[i]);
+	}
+	return digest;
+}
+
+// To the customers: routes to VPC attachments and, with allow_transit, what other connections brought, unless it says that it
+// is to stay here (RFC 1997: NO_EXPORT, NO_ADVERTISE); never back where it came from.
 void advertise(struct route *r, struct destination *d)
 {
 	char key[ROUTE_KEY_TEXT];
@@ -235,7 +271,7 @@ void advertise(struct route *r, struct destination *d)
 		if (!shown) {
 			continue;
 		}
-		uint64_t state = digest_attributes(digest_start(), d->attributes);
+		uint64_t state = digest_advertised(d->attributes);
 		if (shown->published && shown->state == state) {
 			continue;
 		}

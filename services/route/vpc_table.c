@@ -1,8 +1,7 @@
 // VPC route tables: local (the VPC itself; always first), static 100, propagated 120 from the effective tables of border
 // gateways, inside the propagation's ranges, with the border gateway as next hop; never what comes from the VPC itself. A
-// static or propagated route needs an attachment between the VPC and the border gateway. Of equal routes through two border
-// gateways one forwards, that with the shorter AS path, then that of the older attachment: the two are two VXLAN segments, over
-// which a VPC host has no common next-hop group.
+// static or propagated route needs an attachment between the VPC and the border gateway. Of routes through several border
+// gateways those with the shortest AS path forward together.
 #include "services/route/model.h"
 
 #include <stdio.h>
@@ -14,13 +13,28 @@
 enum vpc_kind { VPC_LOCAL, VPC_STATIC, VPC_PROPAGATED };
 static const char *const types[] = {[VPC_LOCAL] = "LOCAL", [VPC_STATIC] = "STATIC", [VPC_PROPAGATED] = "PROPAGATED"};
 
-void vpc_table_mark(struct route *r, struct vpc_table *table)
+static void enqueue(struct route *r, struct vpc_table *table)
 {
 	if (!table->dirty) {
 		table->dirty = true;
 		object_hold(&table->object);
 		list_add(&r->dirty_tables, table);
 	}
+}
+
+void vpc_table_mark(struct route *r, struct vpc_table *table)
+{
+	table->statics_dirty = table->entries_dirty = true;
+	table->entry = table->first;
+	table->propagation = 0;
+	table->offered = NULL;
+	enqueue(r, table);
+}
+
+void vpc_table_mark_statics(struct route *r, struct vpc_table *table)
+{
+	table->statics_dirty = true;
+	enqueue(r, table);
 }
 
 void vpc_tables_mark(struct route *r, struct list *tables)
@@ -52,7 +66,7 @@ static void show(struct route *r, const struct vpc_table *table, struct vpc_entr
 	const char *attachment_id = row->attachment ? row->attachment->object.id : "";
 	uint64_t state = digest_attributes(digest_number(digest_start(), row->effective), attributes);
 	uint64_t content = digest_text(digest_text(digest_text(state, row->reason), group_id), attachment_id);
-	content = digest_text(content, table->vpc->object.id);
+	content = digest_text(digest_text(content, table->vpc->object.id), table->vpc->host_id);
 	if (shown->published && shown->state == state && shown->content == content) {
 		return;
 	}
@@ -64,6 +78,7 @@ static void show(struct route *r, const struct vpc_table *table, struct vpc_entr
 	                              .vpc = {
 	                                  .table_id = table->object.id,
 	                                  .vpc_id = table->vpc->object.id,
+	                                  .host_id = table->vpc->host_id,
 	                                  .destination = entry->prefix,
 	                                  .type = types[row->kind],
 	                                  .gateway_id = gateway_id,
@@ -107,7 +122,7 @@ static bool propagated(const struct vpc_table *table, const struct vpc_propagati
 	return true;
 }
 
-static bool has_live_node(const struct gateway *g)
+bool gateway_has_live_node(const struct gateway *g)
 {
 	for (size_t i = 0; i < g->nodes.count; i++) {
 		if (!((const struct node *)g->nodes.items[i])->gone) {
@@ -117,11 +132,10 @@ static bool has_live_node(const struct gateway *g)
 	return false;
 }
 
-static bool before(const struct vpc_row *a, const struct vpc_row *b)
+static uint32_t metric_of(const struct vpc_row *row)
 {
-	const struct attributes *p = a->destination->attributes, *q = b->destination->attributes;
-	uint32_t metric_a = p ? p->metric : 0, metric_b = q ? q->metric : 0;
-	return metric_a != metric_b ? metric_a < metric_b : attachment_before(a->attachment, b->attachment);
+	const struct attributes *attributes = row->destination ? row->destination->attributes : NULL;
+	return attributes ? attributes->metric : 0;
 }
 
 static const struct prefix *local_block(const struct vpc *vpc, const struct prefix *prefix)
@@ -148,7 +162,7 @@ static struct vpc_row static_row(const struct vpc_table *table, const struct vpc
 {
 	struct vpc_row row = {.kind = VPC_STATIC, .gateway = route->gateway};
 	row.attachment = attachment_between(table->vpc, route->gateway);
-	row.effective = row.attachment && has_live_node(route->gateway);
+	row.effective = row.attachment && gateway_has_live_node(route->gateway);
 	if (!row.attachment) {
 		snprintf(row.reason, sizeof row.reason, "the VPC has no attachment to %s", route->gateway->object.id);
 	} else if (!row.effective) {
@@ -157,7 +171,8 @@ static struct vpc_row static_row(const struct vpc_table *table, const struct vpc
 	return row;
 }
 
-// What forwards, unless the VPC's own range does: the first static route that can, else the best propagated one.
+// What forwards, unless the VPC's own range does: the first static route that can, else the best propagated ones, of which this
+// is one.
 struct vpc_choice {
 	const struct prefix *local;
 	struct vpc_row best;
@@ -178,7 +193,8 @@ static struct vpc_choice choose(const struct vpc_table *table, const struct pref
 	}
 	for (size_t i = 0; i < table->propagation_count; i++) {
 		struct vpc_row row;
-		if (propagated(table, &table->propagations[i], prefix, &row) && (!choice.found || before(&row, &choice.best))) {
+		if (propagated(table, &table->propagations[i], prefix, &row) &&
+		    (!choice.found || metric_of(&row) < metric_of(&choice.best))) {
 			choice.best = row;
 			choice.found = true;
 		}
@@ -192,14 +208,17 @@ static void decide(struct vpc_row *row, const struct vpc_choice *choice)
 		return; // it can't forward anyway
 	}
 	const struct vpc_row *best = &choice->best;
-	row->effective = !choice->local && row->kind == best->kind && row->gateway == best->gateway;
+	invariant(choice->found);
+	row->effective = !choice->local && row->kind == best->kind &&
+	                 (row->kind == VPC_STATIC ? row->gateway == best->gateway : metric_of(row) == metric_of(best));
 	char text[PREFIX_TEXT];
 	if (choice->local) {
 		snprintf(row->reason, sizeof row->reason, "inside %s of the VPC itself, where the local route is always first",
 		         prefix_format(choice->local, text));
 	} else if (!row->effective) {
-		snprintf(row->reason, sizeof row->reason, "the %s route to %s is preferred", types[best->kind],
-		         best->gateway->object.id);
+		snprintf(row->reason, sizeof row->reason, "the %s route to %s is preferred%s", types[best->kind],
+		         best->gateway->object.id,
+		         row->kind == best->kind && row->kind == VPC_PROPAGATED ? ": its AS path is shorter" : "");
 	}
 }
 
@@ -225,7 +244,7 @@ static void show_all(struct route *r, const struct vpc_table *table, struct vpc_
 	}
 }
 
-void vpc_entry_settle(struct route *r, struct vpc_table *table, const struct prefix *prefix)
+static struct vpc_entry *entry_get(struct vpc_table *table, const struct prefix *prefix)
 {
 	struct prefix_key key = prefix_key_of(prefix);
 	struct vpc_entry *entry = map_find(table->entries, prefix_key_bytes(&key));
@@ -233,7 +252,30 @@ void vpc_entry_settle(struct route *r, struct vpc_table *table, const struct pre
 		entry = allocate(sizeof *entry);
 		entry->prefix = *prefix;
 		map_insert(table->entries, prefix_key_bytes(&key), entry);
+		entry->previous = table->last;
+		*(table->last ? &table->last->next : &table->first) = entry;
+		table->last = entry;
 	}
+	return entry;
+}
+
+static void entry_free(struct route *r, struct vpc_table *table, struct vpc_entry *entry)
+{
+	struct prefix_key key = prefix_key_of(&entry->prefix);
+	shown_fini(r, &entry->shown);
+	map_remove(table->entries, prefix_key_bytes(&key));
+	if (table->entry == entry) {
+		table->entry = entry->next;
+	}
+	*(entry->previous ? &entry->previous->next : &table->first) = entry->next;
+	*(entry->next ? &entry->next->previous : &table->last) = entry->previous;
+	invariant(!table->first == (map_count(table->entries) == 0));
+	free(entry);
+}
+
+void vpc_entry_settle(struct route *r, struct vpc_table *table, const struct prefix *prefix)
+{
+	struct vpc_entry *entry = entry_get(table, prefix);
 	shown_begin(&entry->shown);
 	if (table->object.present && table->vpc && table->vpc->object.present) {
 		show_all(r, table, entry);
@@ -246,41 +288,77 @@ void vpc_entry_settle(struct route *r, struct vpc_table *table, const struct pre
 		emit(r, &(struct route_action){.table = ROUTE_TABLE_VPC, .removed = true, .key = removed_key});
 	}
 	if (entry->shown.count == 0) {
-		shown_fini(r, &entry->shown);
-		map_remove(table->entries, prefix_key_bytes(&key));
-		free(entry);
+		entry_free(r, table, entry);
 	}
 }
 
-// The whole table, after a change of its own row, of its VPC or of an attachment.
-void vpc_table_settle(struct route *r, struct vpc_table *table)
+static void settle_statics(struct route *r, struct vpc_table *table)
 {
-	struct map_cursor cursor = {0};
-	while (map_next(table->entries, &cursor)) {
-		struct prefix prefix = ((struct vpc_entry *)cursor.value)->prefix;
-		vpc_entry_settle(r, table, &prefix);
-	}
-	if (!table->object.present || !table->vpc) {
-		return;
-	}
-	for (size_t i = 0; i < table->vpc->block_count; i++) {
+	table->statics_dirty = false;
+	for (size_t i = 0; table->vpc && i < table->vpc->block_count; i++) {
 		vpc_entry_settle(r, table, &table->vpc->blocks[i]);
 	}
 	for (size_t i = 0; i < table->static_count; i++) {
 		vpc_entry_settle(r, table, &table->statics[i].destination);
 	}
-	for (size_t i = 0; i < table->propagation_count; i++) {
-		struct map_cursor at = {0};
-		while (map_next(table->propagations[i].gateway->destinations, &at)) {
-			const struct destination *d = at.value;
-			if (in_ranges(&table->propagations[i], &d->prefix)) {
-				vpc_entry_settle(r, table, &d->prefix);
+}
+
+// The whole table, after a change of its own row, of its VPC or of an attachment: first what it has, then what each border
+// gateway offers. What is left of `limit`.
+static size_t settle_entries(struct route *r, struct vpc_table *table, size_t limit)
+{
+	for (; table->entry && limit > 0; limit--) {
+		struct prefix prefix = table->entry->prefix;
+		table->entry = table->entry->next;
+		vpc_entry_settle(r, table, &prefix);
+	}
+	if (table->entry) {
+		return limit;
+	}
+	while (table->propagation < table->propagation_count && limit > 0) {
+		const struct vpc_propagation *propagation = &table->propagations[table->propagation];
+		if (!table->offered && propagation->gateway->first) {
+			table->offered = propagation->gateway->first;
+		}
+		for (; table->offered && limit > 0; limit--) {
+			struct prefix prefix = table->offered->prefix;
+			table->offered = table->offered->next;
+			if (in_ranges(propagation, &prefix)) {
+				vpc_entry_settle(r, table, &prefix);
 			}
 		}
+		if (table->offered) {
+			return limit;
+		}
+		table->propagation++;
 	}
+	table->entries_dirty = table->propagation < table->propagation_count;
+	return limit;
+}
+
+size_t vpc_tables_settle(struct route *r, size_t limit)
+{
+	while (r->dirty_tables.count > 0 && limit > 0) {
+		struct vpc_table *table = r->dirty_tables.items[r->dirty_tables.count - 1];
+		invariant(table->dirty && (table->statics_dirty || table->entries_dirty));
+		if (table->statics_dirty) {
+			settle_statics(r, table);
+		}
+		if (table->entries_dirty) {
+			limit = settle_entries(r, table, limit);
+		}
+		if (table->entries_dirty) {
+			break;
+		}
+		table->dirty = false;
+		r->dirty_tables.count--;
+		object_release(r, &table->object);
+	}
+	return r->dirty_tables.count;
 }
 
 void vpc_table_fini(struct vpc_table *table)
 {
+	invariant(!table->dirty && !table->first);
 	map_free(&table->entries, NULL);
 }

@@ -158,18 +158,24 @@ class World:
         self.bgp = None
         self.generation = 1
         for owner, name in (("resource", "border_gateway"), ("resource", "customer_gateway"), ("resource", "vpn_connection"),
-                            ("resource", "vpn_tunnel"), ("route", "advertised_route"), (f"ike.{NODE}", "tunnel_status")):
+                            ("resource", "vpn_tunnel"), ("resource", "quota"), ("route", "advertised_route"), (f"ike.{NODE}", "tunnel_status")):
             self.tables[name] = self.buses[owner].own(name)
         self.tables["border_gateway"].put(GATEWAY, resource_pb2.BorderGateway(id=GATEWAY, asn=65000))
         self.tables["customer_gateway"].put(CUSTOMER, resource_pb2.CustomerGateway(id=CUSTOMER, asn=65001))
         self.put_connection()
         self.put_tunnel()
+        self.put_quota(20000)
         self.put_status(True, commit=False)
         for table in self.tables.values():
             table.complete()
         self.sessions = self.buses["resource"].replicate(f"bgp.{NODE}", "bgp_session", tables_pb2.BgpSession)
+        self.events = self.buses["resource"].replicate(f"bgp.{NODE}", "bgp_event", tables_pb2.TunnelEvent)
         self.learned = self.buses["route"].replicate(f"bgp.{NODE}", "learned_route", tables_pb2.LearnedRoute)
         self.bird = Bird(self.folder, self.device)
+
+    def put_quota(self, learned_routes):
+        self.tables["quota"].put("", resource_pb2.Quota(learned_routes=learned_routes))
+        self.tables["quota"].commit()
 
     def put_connection(self, routing=resource_pb2.ROUTING_BGP):
         self.tables["vpn_connection"].put(CONNECTION, resource_pb2.VpnConnection(
@@ -203,8 +209,7 @@ class World:
 
     def start(self):
         environment = {**os.environ, "TWINSPAN_NODE": NODE, "TWINSPAN_KEYS": self.keys, "TWINSPAN_BUS": self.endpoints,
-                       "TWINSPAN_SOCKETS": f"{self.folder}/sockets", "TWINSPAN_HEALTH": f"unix:{self.folder}/health",
-                       "TWINSPAN_BGP_MAXIMUM_PREFIXES": "20000"}
+                       "TWINSPAN_SOCKETS": f"{self.folder}/sockets", "TWINSPAN_HEALTH": f"unix:{self.folder}/health"}
         self.bgp = subprocess.Popen(
             ["setpriv", f"--reuid={UID}", f"--regid={UID}", "--clear-groups", "--no-new-privs", f"{BUILD}/bin/twinspan-bgp"],
             env=environment, stderr=open(f"{self.folder}/bgp.log", "ab"))
@@ -212,6 +217,12 @@ class World:
     def kill(self):
         self.bgp.send_signal(signal.SIGKILL)
         self.bgp.wait()
+
+    def told(self, event):
+        """The details of the events of this name, in their order."""
+        with self.buses["resource"].lock:
+            rows = sorted(self.events.rows.values(), key=lambda row: row.number)
+        return [row.detail for row in rows if row.event == event]
 
     def session(self):
         return self.sessions.rows.get(TUNNEL, tables_pb2.BgpSession())

@@ -24,9 +24,9 @@ NODES = ["node-a", "node-b"]
 class Region:
     """A route under test, and the owners and readers around it."""
 
-    def __init__(self, directory, database="", **settings):
+    def __init__(self, directory, database="", hosts=("host-1",), **settings):
         self.directory = str(directory)
-        identities = ["resource", "route", "vrouter.host-1", *(f"{s}.{n}" for s in ("esp", "ike", "bgp") for n in NODES)]
+        identities = ["resource", "route", *(f"vrouter.{host}" for host in hosts), *(f"{s}.{n}" for s in ("esp", "ike", "bgp") for n in NODES)]
         self.keys = lab.make_keys(f"{directory}/keys", identities)
         self.endpoints = lab.make_endpoints(f"{directory}/endpoints", {i: f"ipc://{directory}/{i}" for i in identities})
         self.buses, self.process, self.log = {}, None, open(f"{directory}/log", "ab")
@@ -63,15 +63,17 @@ class Region:
         self.log.close()
 
 
-def resource(region, connections=1):
+def resource(region, learned_routes=300):
     """The tutorial's rows: a border gateway on two nodes, a VPC with one subnet, a BGP connection with two tunnels."""
-    tables = dict(zip(["node", "border_gateway", "vpc", "subnet", "vpc_route_table", "vpc_attachment", "vpn_connection", "vpn_tunnel",
-                       "border_gateway_route"], region.own("resource", "node", "border_gateway", "vpc", "subnet", "vpc_route_table",
-                                                           "vpc_attachment", "vpn_connection", "vpn_tunnel", "border_gateway_route")))
-    for node in NODES:
-        tables["node"].put(node, R.Node(id=node))
-    tables["border_gateway"].put("bgw-1", R.BorderGateway(id="bgw-1", asn=65000, node_ids=NODES))
-    tables["vpc"].put("vpc-1", R.Vpc(id="vpc-1", cidr_blocks=["10.0.0.0/16"]))
+    names = ["node", "vpc_host", "border_gateway", "vpc", "subnet", "vpc_route_table", "vpc_attachment", "vpn_connection", "vpn_tunnel",
+             "border_gateway_route", "quota"]
+    tables = dict(zip(names, region.own("resource", *names)))
+    for number, node in enumerate(NODES):
+        tables["node"].put(node, R.Node(id=node, fabric_address=f"10.255.0.{11 + number}", public_addresses=[f"198.51.100.{17 + number}"]))
+    tables["vpc_host"].put("host-1", R.VpcHost(id="host-1", fabric_address="10.255.0.21"))
+    tables["quota"].put("", R.Quota(static_routes=50, learned_routes=learned_routes))
+    tables["border_gateway"].put("bgw-1", R.BorderGateway(id="bgw-1", tenant="acme", asn=65000, node_ids=NODES))
+    tables["vpc"].put("vpc-1", R.Vpc(id="vpc-1", cidr_blocks=["10.0.0.0/16"], vpc_host_id="host-1"))
     tables["subnet"].put("sub-1", R.Subnet(id="sub-1", vpc_id="vpc-1", cidr="10.0.1.0/24"))
     tables["vpc_route_table"].put("rtb-1", R.VpcRouteTable(
         id="rtb-1", vpc_id="vpc-1", propagations=[R.Propagation(border_gateway_id="bgw-1", ranges=["0.0.0.0/0"])]))
@@ -92,16 +94,23 @@ def put_learned(table, tunnel, prefix, path=(65010,)):
                                                    prefix_length=network.prefixlen, as_path=path, as_path_length=len(path)))
 
 
-def node(region, name, tunnel, prefixes=("192.168.0.0/16",), complete=True):
-    """The services of one node, with its tunnel UP and its prefixes learned."""
-    status, events = region.own(f"ike.{name}", "tunnel_status", "tunnel_event")
+def node_bgp(region, name, tunnel, prefixes, complete=True):
     sessions, learned = region.own(f"bgp.{name}", "bgp_session", "learned_route")
-    (esp,) = region.own(f"esp.{name}", "node_status")
-    status.put(tunnel, T.TunnelStatus(tunnel_id=tunnel, state=T.TunnelStatus.UP))
     sessions.put(tunnel, T.BgpSession(tunnel_id=tunnel, state="Established", remote_asn=65010))
     for prefix in prefixes:
         put_learned(learned, tunnel, prefix)
-    for table in (status, events, sessions, learned, esp) if complete else ():
+    for table in (sessions, learned) if complete else ():
+        table.complete()
+    return sessions, learned
+
+
+def node(region, name, tunnel, prefixes=("192.168.0.0/16",), complete=True):
+    """The services of one node, with its tunnel UP and its prefixes learned."""
+    status, events = region.own(f"ike.{name}", "tunnel_status", "tunnel_event")
+    sessions, learned = node_bgp(region, name, tunnel, prefixes, complete)
+    (esp,) = region.own(f"esp.{name}", "node_status")
+    status.put(tunnel, T.TunnelStatus(tunnel_id=tunnel, state=T.TunnelStatus.UP))
+    for table in (status, events, esp) if complete else ():
         table.complete()
     return {"status": status, "learned": learned, "sessions": sessions, "esp": esp}
 
@@ -186,22 +195,170 @@ def test_does_not_wait_long_for_a_node_that_is_not_there(region):
     groups.wait(lambda rows: any(len(g.members) == 2 for g in rows.values()))
 
 
-def test_owners_die(region):
+def tunnels(rows):
+    return sorted(sorted(m.tunnel_id for m in group.members) for group in rows.values())
+
+
+def with_routes(region):
+    """Both nodes learn 192.168.0.0/16, node-b alone 192.168.1.0/24; a static route goes to the connection."""
+    tables = resource(region)
+    tables["border_gateway_route"].put("bgr-1", R.BorderGatewayRoute(
+        id="bgr-1", border_gateway_id="bgw-1", destination="172.16.0.0/12", next_hop_type=R.NEXT_HOP_TYPE_VPN_CONNECTION,
+        next_hop_id="vpn-1"))
+    tables["border_gateway_route"].commit()
+    nodes = {name: node(region, name, tunnel, prefixes) for name, tunnel, prefixes in (
+        ("node-a", "tun-a", ["192.168.0.0/16"]), ("node-b", "tun-b", ["192.168.0.0/16", "192.168.1.0/24"]))}
+    region.start()
+    effective, groups = region.replicate("effective_route", T.EffectiveRoute), region.replicate("next_hop_group", T.NextHopGroup)
+    effective.wait(lambda rows: len(rows) == 4)
+
+    def through(prefix):
+        row = effective.rows.get(f"bgw-1/{prefix}")
+        return members(groups, row.next_hop_group_id) if row and row.next_hop_group_id in groups.rows else []
+
+    wait_for(lambda: through("192.168.0.0/16") == ["tun-a", "tun-b"])
+    return tables, nodes, effective, groups, through
+
+
+def test_a_dead_bgp_takes_its_routes_with_it(region):
+    _, _, effective, groups, through = with_routes(region)
+    shown = region.replicate("border_gateway_route_row", T.BorderGatewayRouteRow)
+    region.silence("bgp.node-b")
+    wait_for(lambda: through("192.168.0.0/16") == ["tun-a"])
+    effective.wait(lambda rows: "bgw-1/192.168.1.0/24" not in rows)
+    assert through("172.16.0.0/12") == ["tun-a", "tun-b"]  # what needs no session goes on
+    key = "bgw-1/PROPAGATED/192.168.1.0/24/tun-b"
+    shown.wait(lambda rows: rows[key].reason == "the BGP service of node node-b is silent")
+    node_bgp(region, "node-b", "tun-b", ["192.168.0.0/16"])  # another incarnation, which has learned less
+    wait_for(lambda: through("192.168.0.0/16") == ["tun-a", "tun-b"])
+    shown.wait(lambda rows: key not in rows)
+
+
+def test_a_dead_esp_takes_its_tunnels_with_it(region):
+    _, _, effective, groups, through = with_routes(region)
+    region.silence("esp.node-b")
+    wait_for(lambda: through("192.168.0.0/16") == ["tun-a"] and through("172.16.0.0/12") == ["tun-a"])
+    effective.wait(lambda rows: "bgw-1/192.168.1.0/24" not in rows)
+    (esp,) = region.own("esp.node-b", "node_status")
+    esp.complete()
+    wait_for(lambda: through("192.168.0.0/16") == ["tun-a", "tun-b"] and through("192.168.1.0/24") == ["tun-b"])
+
+
+def test_a_dead_ike_takes_nothing_with_it(region):
+    tables, _, effective, groups, through = with_routes(region)
+    region.silence("ike.node-b")
+    time.sleep(2.5)  # two and a half times the node timeout
+    assert through("192.168.0.0/16") == through("172.16.0.0/12") == ["tun-a", "tun-b"]
+    region.silence("bgp.node-b")  # and then the node goes bit by bit
+    wait_for(lambda: through("192.168.0.0/16") == ["tun-a"])
+    region.silence("esp.node-b")
+    wait_for(lambda: through("172.16.0.0/12") == ["tun-a"])
+
+
+def test_a_session_that_ends_is_one_change_of_a_group(region):
+    tables, nodes, effective, groups, through = with_routes(region)
+    for i in range(200):
+        for name, tunnel in (("node-a", "tun-a"), ("node-b", "tun-b")):
+            put_learned(nodes[name]["learned"], tunnel, f"192.168.{i}.0/24")
+    for one in nodes.values():
+        one["learned"].commit()
+    effective.wait(lambda rows: len(rows) == 4 + 200 - 1)
+    wait_for(lambda: through("192.168.77.0/24") == ["tun-a", "tun-b"])
+    groups.wait(lambda rows: len(rows) == 2)  # that of the sessions and that of the static route
+    sequences = effective.sequence, groups.sequence
+    nodes["node-a"]["sessions"].put("tun-a", T.BgpSession(tunnel_id="tun-a", state="Idle", remote_asn=65010))
+    nodes["node-a"]["sessions"].commit()
+    wait_for(lambda: through("192.168.77.0/24") == ["tun-b"])
+    assert groups.sequence == sequences[1] + 1 and effective.sequence == sequences[0]
+    assert through("172.16.0.0/12") == ["tun-a", "tun-b"]
+
+
+def test_a_node_that_is_no_more(region):
+    """The row of the node goes (its tunnels before): nothing of it stays, and it may come again."""
+    tables, nodes, effective, groups, through = with_routes(region)
+    shown = region.replicate("border_gateway_route_row", T.BorderGatewayRouteRow)
+    shown.wait(lambda rows: any(key.endswith("/tun-b") for key in rows))
+    tables["node"].remove("node-b")
+    tables["node"].commit()
+    wait_for(lambda: through("192.168.0.0/16") == ["tun-a"])
+    shown.wait(lambda rows: not any(key.endswith("/tun-b") for key in rows))
+    tables["node"].put("node-b", R.Node(id="node-b"))
+    tables["node"].commit()
+    wait_for(lambda: through("192.168.0.0/16") == ["tun-a", "tun-b"] and through("192.168.1.0/24") == ["tun-b"])
+
+
+def test_a_table_that_stays_silent(region):
+    """A service that lives and never calls its table complete is waited for, but not for ever."""
     resource(region)
     node(region, "node-a", "tun-a")
-    node(region, "node-b", "tun-b")
+    slow = node(region, "node-b", "tun-b", complete=False)
+    for name in ("status", "sessions", "esp"):
+        slow[name].complete()
     region.start()
+    effective = region.replicate("effective_route", T.EffectiveRoute)
+    with pytest.raises(TimeoutError):
+        effective.wait(seconds=5)
+    effective.wait(lambda rows: "bgw-1/192.168.0.0/16" in rows, seconds=10)
+    slow["learned"].complete()
     groups = region.replicate("next_hop_group", T.NextHopGroup)
-    both = ["tun-a", "tun-b"]
-    groups.wait(lambda rows: any(sorted(m.tunnel_id for m in g.members) == both for g in rows.values()))
-    region.silence("ike.node-b")
-    region.silence("bgp.node-b")
-    time.sleep(5)  # rows stay while any service of the node lives
-    assert [sorted(m.tunnel_id for m in g.members) for g in groups.rows.values()] == [both]
-    region.silence("esp.node-b")
-    groups.wait(lambda rows: [[m.tunnel_id for m in g.members] for g in rows.values()] == [["tun-a"]], seconds=8)
-    node(region, "node-b", "tun-b")
-    groups.wait(lambda rows: any(sorted(m.tunnel_id for m in g.members) == both for g in rows.values()), seconds=8)
+    groups.wait(lambda rows: ["tun-a", "tun-b"] in tunnels(rows))
+
+
+def test_what_a_customer_may_not_announce(region):
+    tables, nodes, effective, groups, through = with_routes(region)
+    shown = region.replicate("border_gateway_route_row", T.BorderGatewayRouteRow)
+    refused = {"10.0.1.10/32": "inside 10.0.0.0/16 of vpc-1, which is attached: it would take traffic away from the VPC",
+               "198.51.100.0/24": "holds 198.51.100.17, a cloud address",
+               "10.255.0.0/24": "holds 10.255.0.11, a node's fabric address",
+               "169.254.6.0/24": "inside the link-local range, where the tunnels' inside addresses are"}
+    for prefix in [*refused, "0.0.0.0/0", "10.0.0.0/8"]:
+        put_learned(nodes["node-a"]["learned"], "tun-a", prefix)
+    nodes["node-a"]["learned"].commit()
+    effective.wait(lambda rows: {"bgw-1/0.0.0.0/0", "bgw-1/10.0.0.0/8"} <= set(rows))
+    for prefix, reason in refused.items():
+        shown.wait(lambda rows: f"bgw-1/PROPAGATED/{prefix}/tun-a" in rows)
+        assert shown.rows[f"bgw-1/PROPAGATED/{prefix}/tun-a"].reason == reason
+        assert f"bgw-1/{prefix}" not in effective.rows
+    region.log.flush()
+    wait_for(lambda: "learned-route-refused" in pathlib.Path(region.directory, "log").read_text())
+
+
+def test_quotas_are_the_resources(region):
+    tables, nodes, effective, groups, through = with_routes(region)
+    for i in range(4):
+        put_learned(nodes["node-a"]["learned"], "tun-a", f"192.168.{100 + i}.0/24")
+    nodes["node-a"]["learned"].commit()
+    effective.wait(lambda rows: len(rows) == 4 + 4)
+    tables["quota"].put("acme", R.Quota(id="acme", learned_routes=3))  # the rest of it: the defaults
+    tables["quota"].commit()
+    effective.wait(lambda rows: len(rows) == 2 + 3)
+    log = pathlib.Path(region.directory, "log")
+    wait_for(lambda: "quota-exceeded" in log.read_text())
+    tables["quota"].put("acme", R.Quota(id="acme", learned_routes=7))
+    tables["quota"].commit()
+    effective.wait(lambda rows: len(rows) == 4 + 4)
+    wait_for(lambda: "quota-nearly-reached" in log.read_text())
+
+
+def test_a_host_gets_the_routes_of_its_own_vpcs(tmp_path):
+    region = Region(tmp_path, hosts=["host-1", "host-2"])
+    try:
+        tables, _, effective, _, _ = with_routes(region)
+        tables["vpc"].put("vpc-2", R.Vpc(id="vpc-2", cidr_blocks=["10.9.0.0/16"], vpc_host_id="host-2"))
+        tables["vpc_route_table"].put("rtb-2", R.VpcRouteTable(id="rtb-2", vpc_id="vpc-2"))
+        for name in ("vpc", "vpc_route_table"):
+            tables[name].commit()
+        one = region.replicate("vpc_route", T.VpcRoute, "vrouter.host-1")
+        two = region.replicate("vpc_route", T.VpcRoute, "vrouter.host-2")
+        one.wait(lambda rows: "rtb-1/192.168.0.0/16/PROPAGATED/bgw-1" in rows)
+        two.wait(lambda rows: set(rows) == {"rtb-2/10.9.0.0/16/LOCAL/"})
+        assert all(key.startswith("rtb-1/") for key in one.rows)
+        tables["vpc"].put("vpc-1", R.Vpc(id="vpc-1", cidr_blocks=["10.0.0.0/16"], vpc_host_id="host-2"))  # it moves
+        tables["vpc"].commit()
+        one.wait(lambda rows: not rows)
+        two.wait(lambda rows: "rtb-1/192.168.0.0/16/PROPAGATED/bgw-1" in rows)
+    finally:
+        region.close()
 
 
 def test_remembers_ages(tmp_path):
@@ -259,9 +416,9 @@ def metric_value(region, name):
 
 
 def test_hundred_thousand_routes(tmp_path):
-    region = Region(tmp_path, TWINSPAN_QUOTA_LEARNED_ROUTES="200000")
+    region = Region(tmp_path)
     try:
-        resource(region)
+        resource(region, learned_routes=200_000)
         a, b = node(region, "node-a", "tun-a"), node(region, "node-b", "tun-b", prefixes=())
         region.start()
         effective = region.replicate("effective_route", None)

@@ -69,7 +69,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		read_update(body, data[0] % 5);
 		break;
 	case 2:
-		error = open_read(body, 65001, &open);
+		error = open_read(body, &(struct bgp_session_config){.remote_as = 65001, .hold_time = 9}, &open);
 		bgp_error_format(&error, text);
 		break;
 	case 3:

@@ -18,6 +18,7 @@ struct play {
 	size_t open_count;
 	size_t queued;
 	size_t routes;
+	bool stopped;
 	const uint8_t *at, *end;
 };
 
@@ -77,7 +78,7 @@ static void step(struct play *play, struct bgp_event event)
 {
 	event.session = bgp_session_find(play->bgp, "tun");
 	if (!event.session && event.kind != BGP_EVENT_SESSION && event.kind != BGP_EVENT_ADVERTISE &&
-	    event.kind != BGP_EVENT_TIME) {
+	    event.kind != BGP_EVENT_TIME && event.kind != BGP_EVENT_STOP) {
 		return;
 	}
 	bgp_actions_clear(&play->actions);
@@ -104,7 +105,8 @@ static void step(struct play *play, struct bgp_event event)
 		bgp_session_status(session, &status);
 		check(status.state == BGP_ESTABLISHED || (status.prefixes_received == 0 && status.prefixes_advertised == 0));
 		check(status.prefixes_received <= play->routes && status.prefixes_received <= 100);
-		check(status.state == BGP_IDLE || (play->config.admin_up && play->config.tunnel_up));
+		check(status.state == BGP_IDLE || (play->config.admin_up && play->config.tunnel_up && !play->stopped));
+		check(strlen(status.reason) < BGP_REASON_TEXT);
 	}
 	check(play->queued < OUTPUT_BOUND || !play->open_count);
 }
@@ -163,6 +165,7 @@ static void configure(struct play *play, uint8_t what)
 	play->config.generation = what >> 2 & 1;
 	play->config.remote_as = what & 8 ? 65002 : 65001;
 	play->config.export = what & 16 ? "vpn2" : "vpn";
+	play->config.maximum_prefixes = what & 32 ? 2 : 100;
 	step(play, (struct bgp_event){.kind = BGP_EVENT_SESSION, .id = "tun", .config = &play->config});
 }
 
@@ -192,7 +195,10 @@ static void act(struct play *play)
 	case 4:
 		transport = some_transport(play);
 		forget(play, transport);
-		step(play, (struct bgp_event){.kind = BGP_EVENT_CLOSED, .transport = transport, .reason = "closed"});
+		step(play, (struct bgp_event){.kind = BGP_EVENT_CLOSED,
+		                              .transport = transport,
+		                              .cause = next(play) % (BGP_CLOSE_NO_SOCKET + 1),
+		                              .reason = "closed"});
 		break;
 	case 5:
 		step(play,
@@ -211,7 +217,12 @@ static void act(struct play *play)
 		receive_good_open(play);
 		break;
 	case 9:
-		step(play, (struct bgp_event){.kind = BGP_EVENT_SESSION_REMOVED});
+		if (next(play) % 8 == 0) {
+			play->stopped = true;
+			step(play, (struct bgp_event){.kind = BGP_EVENT_STOP});
+		} else {
+			step(play, (struct bgp_event){.kind = BGP_EVENT_SESSION_REMOVED});
+		}
 		break;
 	default:
 		receive_message(play, what % 16 == 10 ? 1 : what % 16 < 14 ? 2 : (uint8_t)(what % 16 - 11));

@@ -95,6 +95,28 @@ class Topology:
             shutil.rmtree(self.folder, ignore_errors=True)
 
 
+def forward(namespace):
+    run("sysctl", "-qw", "net.ipv4.ip_forward=1", "net.ipv4.conf.all.rp_filter=0", "net.ipv4.conf.default.rp_filter=0", netns=namespace)
+
+
+class PlainPair(Topology):
+    """The limit: two kernels that forward over the same links, and no gateway software at all."""
+
+    name = "plain forwarding"
+
+    def __init__(self, tag="bench-pl"):
+        super().__init__(tag)
+        try:
+            self.hosts(self.g1, self.g2)
+            for gateway, net, other in ((self.g1, "10.2.0.0/24", OUTER[1]), (self.g2, "10.1.0.0/24", OUTER[0])):
+                forward(gateway)
+                run("ip", "route", "add", net, "via", other, netns=gateway)
+            self.wait()
+        except BaseException:
+            self.close(keep_logs=True)
+            raise
+
+
 class StrongSwanPair(Topology):
     name = "strongSwan kernel-libipsec"
 
@@ -103,7 +125,7 @@ class StrongSwanPair(Topology):
         try:
             self.hosts(self.g1, self.g2)
             for gateway in (self.g1, self.g2):
-                run("sysctl", "-qw", "net.ipv4.ip_forward=1", "net.ipv4.conf.all.rp_filter=0", "net.ipv4.conf.default.rp_filter=0", netns=gateway)
+                forward(gateway)
             self.start(self.g1, OUTER[0], OUTER[1])
             self.start(self.g2, OUTER[1], OUTER[0])
             for gateway in (self.g1, self.g2):

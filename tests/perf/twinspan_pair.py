@@ -22,10 +22,10 @@ def prefix(text):
 class TwinspanPair(peers.Topology):
     name = "Twinspan"
 
-    def __init__(self, tag="bench-tw", encapsulation="UDP", binaries=None):
+    def __init__(self, tag="bench-tw", encapsulation="UDP", build=TOP / "build"):
         self.buses = []
         super().__init__(tag)
-        self.binaries = pathlib.Path(binaries or TOP / "build/bin")
+        self.binaries = pathlib.Path(build) / "bin"
         try:
             self.start(encapsulation)
             self.wait()

@@ -2,8 +2,8 @@
 #ifndef TWINSPAN_TESTS_BGP_PEER_H
 #define TWINSPAN_TESTS_BGP_PEER_H
 
-#include "tests/unit/bgp_octets.h"
 #include "services/bgp/bgp.h"
+#include "tests/unit/bgp_octets.h"
 
 enum { OPEN = 1, UPDATE, NOTIFICATION, KEEPALIVE, ROUTE_REFRESH };
 
@@ -18,7 +18,9 @@ static uint8_t sent[1 << 20]; // octets of the last step, by whichever transport
 static size_t sent_length;
 static uint32_t sent_transport;
 static size_t announced, withdrawn; // route changes of the last step
-static char note[512];
+static char note[BGP_REASON_TEXT];  // the last notice: "<name>: <text>"
+static size_t notices;
+static size_t patience; // milliseconds
 
 static struct bgp_session_config config;
 
@@ -27,6 +29,7 @@ static inline void step(struct bgp_event event)
 	connecting = 0;
 	closed_count = sent_length = announced = withdrawn = 0;
 	note[0] = '\0';
+	notices = patience = 0;
 	bgp_actions_clear(&actions);
 	bgp_step(bgp, &event, clock, &actions);
 	for (size_t i = 0; i < actions.count; i++) {
@@ -39,8 +42,12 @@ static inline void step(struct bgp_event event)
 			memcpy(sent + sent_length, actions.octets + a->offset, a->length);
 			sent_length += a->length;
 			sent_transport = a->transport;
-		} else if (a->kind == BGP_ACTION_NOTE) {
-			snprintf(note, sizeof note, "%s", (const char *)actions.octets + a->offset);
+		} else if (a->kind == BGP_ACTION_PATIENCE) {
+			patience = a->length;
+		} else if (a->kind == BGP_ACTION_NOTICE) {
+			notices++;
+			snprintf(note, sizeof note, "%s: %.500s", bgp_notice_name(a->notice),
+			         (const char *)actions.octets + a->offset);
 		}
 	}
 	for (size_t i = 0; i < actions.route_count; i++) {
@@ -168,6 +175,7 @@ static inline uint32_t accepted(void)
 static inline void pass_time(duration length)
 {
 	clock += length;
+	announced = withdrawn = sent_length = 0;
 	if (bgp_deadline(bgp) <= clock) {
 		step((struct bgp_event){.kind = BGP_EVENT_TIME});
 	}
@@ -176,6 +184,36 @@ static inline void pass_time(duration length)
 static inline void expect_error(const char *text)
 {
 	assert_string_equal(status().last_error, text);
+}
+
+static inline void expect_reason(const char *text)
+{
+	struct bgp_session_status now = status();
+	assert_string_equal(now.reason, text);
+}
+
+// The transport ends, from outside.
+static inline void close_transport(uint32_t transport, enum bgp_close_cause cause, const char *reason)
+{
+	step((struct bgp_event){
+	    .kind = BGP_EVENT_CLOSED, .session = session(), .transport = transport, .cause = cause, .reason = reason});
+}
+
+// Time passes to the next deadline.
+static inline duration next_deadline(void)
+{
+	instant before = clock;
+	clock = bgp_deadline(bgp);
+	step((struct bgp_event){.kind = BGP_EVENT_TIME});
+	return clock - before;
+}
+
+// The peer's answers on a transport that we have opened or taken, up to Established.
+static inline void establish(uint32_t transport)
+{
+	receive(transport, OPEN, PEER_OPEN);
+	receive(transport, KEEPALIVE, "");
+	assert_int_equal(status().state, BGP_ESTABLISHED);
 }
 
 #define test(f) cmocka_unit_test_setup_teardown(f, setup, teardown)

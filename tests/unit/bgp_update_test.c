@@ -9,9 +9,9 @@
 
 #include <cmocka.h>
 
-#include "tests/unit/bgp_octets.h"
 #include "services/bgp/as_path.h"
 #include "services/bgp/update.h"
+#include "tests/unit/bgp_octets.h"
 
 static struct update update;
 static uint8_t body[MESSAGE_LIMIT];

@@ -51,14 +51,14 @@ static void test_ebgp_before_ibgp(void **state)
 {
 	(void)state;
 	struct region region = region_of_tutorial();
-	session(&region, "tun-a", 65000);
-	session(&region, "tun-b", 65010);
+	session(&region, "tun-a", 65000, true);
+	session(&region, "tun-b", 65010, true);
 	learn(&region, "tun-a", "192.168.0.0/16", 1);
 	learn(&region, "tun-b", "192.168.0.0/16", 4); // type comes before metric
 	assert_string_equal(through(&region, "bgw/192.168.0.0/16"), "tun-b of vpn");
 	assert_row(&region, ROUTE_TABLE_SHOWN, "bgw/PROPAGATED/192.168.0.0/16/tun-a",
 	           "IBGP vpn 1 [tun-a] the EBGP route to vpn is preferred");
-	session(&region, "tun-a", 65010);
+	session(&region, "tun-a", 65010, true);
 	assert_string_equal(through(&region, "bgw/192.168.0.0/16"), "tun-a of vpn");
 	region_free(&region);
 }

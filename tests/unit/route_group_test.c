@@ -105,10 +105,61 @@ static void test_node_gone(void **state)
 	struct region region = region_of_tutorial();
 	learn(&region, "tun-a", "192.168.0.0/16", 1);
 	learn(&region, "tun-b", "192.168.0.0/16", 1);
-	region_step(&region, (struct route_event){.kind = ROUTE_NODE, .id = "node-b", .node.gone = true});
+	node_is(&region, "node-b", true, true);
 	assert_string_equal(through(&region, "bgw/192.168.0.0/16"), "tun-a of vpn");
-	region_step(&region, (struct route_event){.kind = ROUTE_NODE, .id = "node-b"});
+	drop(&region, ROUTE_NODE, "node-b"); // the row alone: nobody says that it is gone
 	assert_string_equal(through(&region, "bgw/192.168.0.0/16"), "tun-a,tun-b of vpn");
+	region_free(&region);
+}
+
+// The session that ended is one change, whatever the number of prefixes; a static route does not need the session.
+static void test_session_down_is_one_change(void **state)
+{
+	(void)state;
+	struct region region = region_of_tutorial();
+	learn_many(&region, 100);
+	static_route(&region, "r1", "172.16.0.0/12", "vpn", "1");
+	char *group = duplicate_text(row(&region, ROUTE_TABLE_EFFECTIVE, "bgw/192.168.0.0/24"));
+	region_clear_log(&region);
+	struct route_event down = {.kind = ROUTE_SESSION, .id = "tun-a", .session = {65010, false}};
+	assert_true(route_step(region.route, &down, (struct route_sink){region_publish, &region}));
+	assert_int_equal(region.log_count, 1);
+	assert_string_equal(row(&region, ROUTE_TABLE_GROUP, group), "tun-b of vpn");
+	region_settle(&region);
+	assert_int_equal(lines_of(&region, ROUTE_TABLE_EFFECTIVE, 0, LOG_LINES), 0); // no prefix was touched
+	assert_row(&region, ROUTE_TABLE_SHOWN, "bgw/PROPAGATED/192.168.7.0/24/tun-a",
+	           "EBGP vpn 1 [tun-a] the BGP session of tunnel tun-a is not Established");
+	assert_string_equal(through(&region, "bgw/172.16.0.0/12"), "tun-a,tun-b of vpn");
+	session(&region, "tun-a", 65010, true);
+	assert_string_equal(row(&region, ROUTE_TABLE_GROUP, group), "tun-a,tun-b of vpn");
+	drop(&region, ROUTE_SESSION, "tun-a"); // its row goes: as good as down
+	assert_string_equal(row(&region, ROUTE_TABLE_GROUP, group), "tun-b of vpn");
+	free(group);
+	region_free(&region);
+}
+
+// bgp alone silent: what it learned no longer holds. esp alone silent: nothing passes through the node.
+static void test_silent_services(void **state)
+{
+	(void)state;
+	struct region region = region_of_tutorial();
+	learn(&region, "tun-a", "192.168.0.0/16", 1);
+	learn(&region, "tun-b", "192.168.0.0/16", 1);
+	learn(&region, "tun-b", "192.168.1.0/24", 1);
+	static_route(&region, "r1", "172.16.0.0/12", "vpn", "1");
+	node_is(&region, "node-b", false, true);
+	assert_string_equal(through(&region, "bgw/192.168.0.0/16"), "tun-a of vpn");
+	assert_no_row(&region, ROUTE_TABLE_EFFECTIVE, "bgw/192.168.1.0/24");
+	assert_row(&region, ROUTE_TABLE_SHOWN, "bgw/PROPAGATED/192.168.1.0/24/tun-b",
+	           "EBGP vpn 1 [tun-b] the BGP service of node node-b is silent");
+	assert_string_equal(through(&region, "bgw/172.16.0.0/12"), "tun-a,tun-b of vpn");
+	node_is(&region, "node-b", true, false);
+	assert_string_equal(through(&region, "bgw/172.16.0.0/12"), "tun-a of vpn");
+	assert_string_equal(through(&region, "bgw/192.168.0.0/16"), "tun-a of vpn");
+	assert_row(&region, ROUTE_TABLE_SHOWN, "bgw/PROPAGATED/192.168.1.0/24/tun-b",
+	           "EBGP vpn 1 [tun-b] node node-b of tunnel tun-b is silent");
+	node_is(&region, "node-b", false, false);
+	assert_string_equal(through(&region, "bgw/192.168.1.0/24"), "tun-b of vpn");
 	region_free(&region);
 }
 
@@ -149,6 +200,8 @@ int main(void)
 	    cmocka_unit_test(test_withdrawal_changes_the_candidates),
 	    cmocka_unit_test(test_row_stays_while_a_candidate_lives),
 	    cmocka_unit_test(test_node_gone),
+	    cmocka_unit_test(test_session_down_is_one_change),
+	    cmocka_unit_test(test_silent_services),
 	    cmocka_unit_test(test_admin_down_leaves_before_the_tunnel),
 	    cmocka_unit_test(test_rows_in_any_order),
 	};

@@ -6,7 +6,8 @@ static void vpc_table(struct region *region, const char *id, const char *vpc_id,
                       const char *range_text, const char *second_gateway)
 {
 	struct prefix range = range_text ? prefix(range_text) : (struct prefix){.length = 0};
-	struct route_vpc_static statics[] = {{static_destination ? prefix(static_destination) : (struct prefix){.length = 0}, "bgw"}};
+	struct route_vpc_static statics[] = {
+	    {static_destination ? prefix(static_destination) : (struct prefix){.length = 0}, "bgw"}};
 	struct route_vpc_propagation propagations[] = {{"bgw", &range, 1}, {second_gateway, &range, 1}};
 	region_step(region,
 	            (struct route_event){.kind = ROUTE_VPC_TABLE,
@@ -25,7 +26,7 @@ static void test_subnets_come_and_go(void **state)
 	assert_row(&region, ROUTE_TABLE_EFFECTIVE, "bgw/10.0.1.0/24", "att");
 	subnet(&region, "sub-2", "vpc", "10.0.2.0/24");
 	assert_row(&region, ROUTE_TABLE_EFFECTIVE, "bgw/10.0.2.0/24", "att");
-	assert_row(&region, ROUTE_TABLE_ADVERTISED, "vpn/10.0.2.0/24", "0 ASes");
+	assert_row(&region, ROUTE_TABLE_ADVERTISED, "vpn/10.0.2.0/24", " origin 0");
 	drop(&region, ROUTE_SUBNET, "sub-2");
 	assert_no_row(&region, ROUTE_TABLE_EFFECTIVE, "bgw/10.0.2.0/24");
 	assert_no_row(&region, ROUTE_TABLE_ADVERTISED, "vpn/10.0.2.0/24");
@@ -80,6 +81,156 @@ static void test_overlap(void **state)
 	}
 }
 
+static void propagate(struct region *region, const char *id, const char *vpc_id, uint64_t order, enum route_propagation which)
+{
+	region_step(region, (struct route_event){
+	                        .kind = ROUTE_ATTACHMENT,
+	                        .id = id,
+	                        .attachment = {.gateway_id = "bgw", .vpc_id = vpc_id, .propagation = which, .order = order}});
+}
+
+// Who was propagated first holds the place, not whose attachment was made first.
+static void test_overlap_follows_the_order_of_propagation(void **state)
+{
+	(void)state;
+	struct region region = region_of_tutorial();
+	propagate(&region, "att", "vpc", 1, ROUTE_PROPAGATE_NONE);
+	vpc(&region, "vpc-2", "10.0.0.0/16");
+	attachment(&region, "att-2", "bgw", "vpc-2", 2);
+	subnet(&region, "sub-2", "vpc-2", "10.0.1.128/25");
+	propagate(&region, "att", "vpc", 1, ROUTE_PROPAGATE_ALL); // the older attachment begins later
+	assert_row(&region, ROUTE_TABLE_EFFECTIVE, "bgw/10.0.1.128/25", "att-2");
+	assert_no_row(&region, ROUTE_TABLE_EFFECTIVE, "bgw/10.0.1.0/24");
+	assert_row(&region, ROUTE_TABLE_SHOWN, "bgw/PROPAGATED/10.0.1.0/24/att",
+	           "PROPAGATED att 0 [] overlaps 10.0.1.128/25 of vpc-2, which was propagated first");
+	subnet(&region, "sub-3", "vpc", "10.0.2.0/24"); // what does not overlap goes on
+	assert_row(&region, ROUTE_TABLE_EFFECTIVE, "bgw/10.0.2.0/24", "att");
+	subnet(&region, "sub-4", "vpc-2", "10.0.2.0/25"); // and is first itself
+	assert_no_row(&region, ROUTE_TABLE_EFFECTIVE, "bgw/10.0.2.0/25");
+	drop(&region, ROUTE_SUBNET, "sub-2");
+	assert_row(&region, ROUTE_TABLE_EFFECTIVE, "bgw/10.0.1.0/24", "att");
+	subnet(&region, "sub-2", "vpc-2", "10.0.1.128/25"); // back: behind
+	assert_row(&region, ROUTE_TABLE_EFFECTIVE, "bgw/10.0.1.0/24", "att");
+	assert_no_row(&region, ROUTE_TABLE_EFFECTIVE, "bgw/10.0.1.128/25");
+	region_free(&region);
+}
+
+static void note_orders(void *context, const struct route_action *action)
+{
+	struct {
+		struct region *region;
+		uint64_t first, second;
+	} *noted = context;
+	if (action->table == ROUTE_TABLE_SHOWN && !action->removed && action->shown.kind == ROUTE_KIND_PROPAGATED) {
+		*(strstr(action->key, "att-2") ? &noted->second : &noted->first) = action->shown.order;
+	}
+	region_publish(noted->region, action);
+}
+
+// The order of propagation survives a restart, in which all begins at once.
+static void test_overlap_after_a_restart(void **state)
+{
+	(void)state;
+	struct region region = region_new(50, 300);
+	struct {
+		struct region *region;
+		uint64_t first, second;
+	} noted = {.region = &region};
+	gateway(&region, "bgw", false);
+	vpc(&region, "vpc", "10.0.0.0/16");
+	vpc(&region, "vpc-2", "10.0.0.0/16");
+	attachment(&region, "att", "bgw", "vpc", 1);
+	attachment(&region, "att-2", "bgw", "vpc-2", 2);
+	subnet(&region, "sub-2", "vpc-2", "10.0.1.0/24");
+	struct route_event event = {.kind = ROUTE_SUBNET, .id = "sub", .subnet = {"vpc", prefix("10.0.1.0/24")}};
+	route_step(region.route, &event, (struct route_sink){note_orders, &noted});
+	while (route_settle(region.route, 1, 1, (struct route_sink){note_orders, &noted})) {
+	}
+	assert_row(&region, ROUTE_TABLE_EFFECTIVE, "bgw/10.0.1.0/24", "att-2");
+	gateway(&region, "bgw", false);
+	uint64_t later = noted.first;
+	assert_true(later > 0);
+	region_free(&region);
+
+	region = region_new(50, 300);
+	route_remember(region.route, "bgw/PROPAGATED/10.0.1.0/24/att", 0, 0, later);
+	route_remember(region.route, "bgw/PROPAGATED/10.0.1.0/24/att-2", 0, 0, later - 1);
+	subnet(&region, "sub", "vpc", "10.0.1.0/24");
+	subnet(&region, "sub-2", "vpc-2", "10.0.1.0/24");
+	gateway(&region, "bgw", false);
+	attachment(&region, "att", "bgw", "vpc", 1);
+	vpc(&region, "vpc", "10.0.0.0/16"); // the one that was second is here first
+	attachment(&region, "att-2", "bgw", "vpc-2", 2);
+	vpc(&region, "vpc-2", "10.0.0.0/16");
+	route_forget(region.route);
+	assert_row(&region, ROUTE_TABLE_EFFECTIVE, "bgw/10.0.1.0/24", "att-2");
+	region_free(&region);
+}
+
+// Rows that say the same to routes, as after a change of a description, cost nothing, whatever the size of the table.
+static void test_rows_that_say_nothing_new(void **state)
+{
+	(void)state;
+	struct region region = region_of_tutorial();
+	learn(&region, "tun-a", "192.168.0.0/16", 1);
+	vpc_table(&region, "rtb", "vpc", "172.16.0.0/12", "0.0.0.0/0", NULL);
+	struct route_sink sink = {region_publish, &region};
+	static const char *const nodes[] = {"node-a", "node-b"};
+	struct prefix blocks[] = {prefix("10.0.0.0/16")}, range = prefix("0.0.0.0/0");
+	struct route_vpc_static statics[] = {{prefix("172.16.0.0/12"), "bgw"}};
+	struct route_vpc_propagation propagations[] = {{"bgw", &range, 1}};
+	const struct route_event events[] = {
+	    {.kind = ROUTE_GATEWAY,
+	     .id = "bgw",
+	     .gateway = {.tenant = "acme", .asn = 65000, .node_ids = nodes, .node_count = 2}},
+	    {.kind = ROUTE_VPC, .id = "vpc", .vpc = {"host-1", blocks, 1}},
+	    {.kind = ROUTE_SUBNET, .id = "sub", .subnet = {"vpc", prefix("10.0.1.0/24")}},
+	    {.kind = ROUTE_ATTACHMENT, .id = "att", .attachment = {.gateway_id = "bgw", .vpc_id = "vpc", .order = 1}},
+	    {.kind = ROUTE_CONNECTION, .id = "vpn", .connection = {"bgw", true}},
+	    {.kind = ROUTE_TUNNEL, .id = "tun-a", .tunnel = {"vpn", "node-a", true}},
+	    {.kind = ROUTE_VPC_TABLE,
+	     .id = "rtb",
+	     .vpc_table = {.vpc_id = "vpc",
+	                   .statics = statics,
+	                   .static_count = 1,
+	                   .propagations = propagations,
+	                   .propagation_count = 1}},
+	};
+	region_clear_log(&region);
+	for (size_t i = 0; i < sizeof events / sizeof events[0]; i++) {
+		assert_true(route_step(region.route, &events[i], sink));
+		assert_int_equal(route_pending(region.route), 0);
+	}
+	assert_int_equal(region.log_count, 0);
+	region_free(&region);
+}
+
+// A gateway's nodes decide only whether static routes of VPC tables forward.
+static void test_static_of_vpc_follows_the_nodes(void **state)
+{
+	(void)state;
+	struct region region = region_of_tutorial();
+	for (unsigned i = 0; i < 50; i++) {
+		char text[PREFIX_TEXT];
+		snprintf(text, sizeof text, "192.168.%u.0/24", i);
+		learn(&region, "tun-a", text, 1);
+	}
+	vpc_table(&region, "rtb", "vpc", "172.16.0.0/12", "0.0.0.0/0", NULL);
+	node_is(&region, "node-b", true, false);
+	assert_row(&region, ROUTE_TABLE_VPC, "rtb/172.16.0.0/12/STATIC/bgw", "att EFFECTIVE");
+	struct route_event gone = {.kind = ROUTE_NODE, .id = "node-a", .node = {.gone = true}};
+	region_clear_log(&region);
+	assert_true(route_step(region.route, &gone, (struct route_sink){region_publish, &region}));
+	assert_int_equal(region.log_count, 1); // the one group, at once
+	region_settle(&region);
+	assert_row(&region, ROUTE_TABLE_VPC, "rtb/172.16.0.0/12/STATIC/bgw", "att no node of bgw is alive");
+	assert_no_row(&region, ROUTE_TABLE_VPC, "rtb/192.168.7.0/24/PROPAGATED/bgw");
+	node_is(&region, "node-a", false, false);
+	assert_row(&region, ROUTE_TABLE_VPC, "rtb/172.16.0.0/12/STATIC/bgw", "att EFFECTIVE");
+	assert_row(&region, ROUTE_TABLE_VPC, "rtb/192.168.7.0/24/PROPAGATED/bgw", "att EFFECTIVE");
+	region_free(&region);
+}
+
 static void test_no_overlap_beside_or_in_one_vpc(void **state)
 {
 	(void)state;
@@ -103,12 +254,12 @@ static void test_advertised_never_back(void **state)
 	connection(&region, "vpn-2", "bgw", true);
 	connection(&region, "vpn-3", "bgw", false);
 	learn(&region, "tun-a", "192.168.0.0/16", 2);
-	assert_row(&region, ROUTE_TABLE_ADVERTISED, "vpn/10.0.1.0/24", "0 ASes");
-	assert_row(&region, ROUTE_TABLE_ADVERTISED, "vpn-2/10.0.1.0/24", "0 ASes");
+	assert_row(&region, ROUTE_TABLE_ADVERTISED, "vpn/10.0.1.0/24", " origin 0");
+	assert_row(&region, ROUTE_TABLE_ADVERTISED, "vpn-2/10.0.1.0/24", " origin 0");
 	assert_no_row(&region, ROUTE_TABLE_ADVERTISED, "vpn-3/10.0.1.0/24"); // it has no session
 	assert_no_row(&region, ROUTE_TABLE_ADVERTISED, "vpn-2/192.168.0.0/16");
 	gateway(&region, "bgw", true);
-	assert_row(&region, ROUTE_TABLE_ADVERTISED, "vpn-2/192.168.0.0/16", "2 ASes");
+	assert_row(&region, ROUTE_TABLE_ADVERTISED, "vpn-2/192.168.0.0/16", "65010 65011 origin 0");
 	assert_no_row(&region, ROUTE_TABLE_ADVERTISED, "vpn/192.168.0.0/16");
 	// Equally good through both: back to neither.
 	tunnel(&region, "tun-c", "vpn-2", "node-a");
@@ -181,7 +332,7 @@ static void test_vpc_preference(void **state)
 	(void)state;
 	struct region region = region_of_tutorial();
 	learn(&region, "tun-a", "192.168.0.0/16", 1);
-	learn(&region, "tun-a", "10.0.7.0/24", 1);
+	static_route(&region, "r1", "10.0.7.0/24", "vpn", "1");
 	vpc_table(&region, "rtb", "vpc", "192.168.0.0/16", "0.0.0.0/0", NULL);
 	assert_row(&region, ROUTE_TABLE_VPC, "rtb/192.168.0.0/16/STATIC/bgw", "att EFFECTIVE");
 	assert_row(&region, ROUTE_TABLE_VPC, "rtb/192.168.0.0/16/PROPAGATED/bgw", "att the STATIC route to bgw is preferred");
@@ -202,12 +353,15 @@ static void test_two_gateways(void **state)
 	vpc_table(&region, "rtb", "vpc", NULL, "0.0.0.0/0", "bgw-2");
 	learn(&region, "tun-c", "192.168.0.0/16", 1);
 	assert_row(&region, ROUTE_TABLE_VPC, "rtb/192.168.0.0/16/PROPAGATED/bgw-2", "att-2 EFFECTIVE");
-	learn(&region, "tun-a", "192.168.0.0/16", 1); // the same through both: the older attachment
+	learn(&region, "tun-a", "192.168.0.0/16", 1); // the same through both: together
 	assert_row(&region, ROUTE_TABLE_VPC, "rtb/192.168.0.0/16/PROPAGATED/bgw", "att EFFECTIVE");
-	assert_row(&region, ROUTE_TABLE_VPC, "rtb/192.168.0.0/16/PROPAGATED/bgw-2",
-	           "att-2 the PROPAGATED route to bgw is preferred");
-	tunnel_is(&region, "tun-a", false);
 	assert_row(&region, ROUTE_TABLE_VPC, "rtb/192.168.0.0/16/PROPAGATED/bgw-2", "att-2 EFFECTIVE");
+	learn(&region, "tun-a", "192.168.0.0/16", 2); // a longer path through one of them
+	assert_row(&region, ROUTE_TABLE_VPC, "rtb/192.168.0.0/16/PROPAGATED/bgw",
+	           "att the PROPAGATED route to bgw-2 is preferred: its AS path is shorter");
+	assert_row(&region, ROUTE_TABLE_VPC, "rtb/192.168.0.0/16/PROPAGATED/bgw-2", "att-2 EFFECTIVE");
+	tunnel_is(&region, "tun-c", false);
+	assert_row(&region, ROUTE_TABLE_VPC, "rtb/192.168.0.0/16/PROPAGATED/bgw", "att EFFECTIVE");
 	region_free(&region);
 }
 
@@ -232,6 +386,10 @@ int main(void)
 	    cmocka_unit_test(test_subnets_come_and_go),
 	    cmocka_unit_test(test_chosen_subnets_and_none),
 	    cmocka_unit_test(test_overlap),
+	    cmocka_unit_test(test_overlap_follows_the_order_of_propagation),
+	    cmocka_unit_test(test_overlap_after_a_restart),
+	    cmocka_unit_test(test_rows_that_say_nothing_new),
+	    cmocka_unit_test(test_static_of_vpc_follows_the_nodes),
 	    cmocka_unit_test(test_no_overlap_beside_or_in_one_vpc),
 	    cmocka_unit_test(test_advertised_never_back),
 	    cmocka_unit_test(test_vpc_table),

@@ -68,7 +68,14 @@ static inline char *region_describe(const struct route_action *action)
 		                   list, action->shown.effective ? "EFFECTIVE" : action->shown.reason);
 		break;
 	case ROUTE_TABLE_ADVERTISED:
-		text = format_text("%zu ASes", action->advertised.as_count);
+		text = duplicate_text("");
+		for (size_t i = 0; i < action->advertised.as_count; i++) {
+			list = text;
+			text = format_text("%s%s%u", list, i > 0 ? " " : "", action->advertised.as_path[i]);
+			free(list);
+		}
+		list = text;
+		text = format_text("%s origin %u", list, action->advertised.origin);
 		break;
 	case ROUTE_TABLE_VPC:
 		text =
@@ -102,10 +109,12 @@ static inline void region_clear_log(struct region *region)
 static inline struct region region_new(size_t static_quota, size_t learned_quota)
 {
 	struct region region = {.time = 1000};
-	region.route = route_new(&(struct route_settings){static_quota, learned_quota});
+	region.route = route_new();
 	for (size_t i = 0; i < ROUTE_TABLE_COUNT; i++) {
 		region.rows[i] = map_new(NULL);
 	}
+	struct route_event quota = {.kind = ROUTE_QUOTA, .id = "", .quota = {static_quota, learned_quota}};
+	assert_true(route_step(region.route, &quota, (struct route_sink){region_publish, &region}));
 	return region;
 }
 
@@ -151,16 +160,18 @@ static inline const char *through(const struct region *region, const char *key)
 static inline void gateway(struct region *region, const char *id, bool transit)
 {
 	static const char *const nodes[] = {"node-a", "node-b"};
-	region_step(region, (struct route_event){
-	                        .kind = ROUTE_GATEWAY,
-	                        .id = id,
-	                        .gateway = {.asn = 65000, .allow_transit = transit, .node_ids = nodes, .node_count = 2}});
+	region_step(
+	    region,
+	    (struct route_event){
+	        .kind = ROUTE_GATEWAY,
+	        .id = id,
+	        .gateway = {.tenant = "acme", .asn = 65000, .allow_transit = transit, .node_ids = nodes, .node_count = 2}});
 }
 
 static inline void vpc(struct region *region, const char *id, const char *block)
 {
 	struct prefix blocks[] = {prefix(block)};
-	region_step(region, (struct route_event){.kind = ROUTE_VPC, .id = id, .vpc = {blocks, 1}});
+	region_step(region, (struct route_event){.kind = ROUTE_VPC, .id = id, .vpc = {"host-1", blocks, 1}});
 }
 
 static inline void subnet(struct region *region, const char *id, const char *vpc_id, const char *cidr)
@@ -180,8 +191,15 @@ static inline void connection(struct region *region, const char *id, const char 
 	region_step(region, (struct route_event){.kind = ROUTE_CONNECTION, .id = id, .connection = {gateway_id, bgp}});
 }
 
+static inline void session(struct region *region, const char *tunnel_id, uint32_t asn, bool established)
+{
+	region_step(region, (struct route_event){.kind = ROUTE_SESSION, .id = tunnel_id, .session = {asn, established}});
+}
+
+// With a BGP session that is Established.
 static inline void tunnel(struct region *region, const char *id, const char *connection_id, const char *node_id)
 {
+	session(region, id, 65010, true);
 	region_step(region, (struct route_event){.kind = ROUTE_TUNNEL, .id = id, .tunnel = {connection_id, node_id, true}});
 }
 
@@ -193,9 +211,32 @@ static inline void tunnel_is(struct region *region, const char *id, bool up)
 static inline void learn(struct region *region, const char *tunnel_id, const char *destination, uint32_t metric)
 {
 	static const uint32_t path[8] = {65010, 65011, 65012, 65013, 65014, 65015, 65016, 65017};
+	region_step(
+	    region,
+	    (struct route_event){
+	        .kind = ROUTE_LEARNED,
+	        .id = tunnel_id,
+	        .learned = {.destination = prefix(destination), .metric = metric, .as_path = path, .as_count = metric}});
+}
+
+static inline void learn_with(struct region *region, const char *tunnel_id, const char *destination, uint32_t neighbour,
+                              uint32_t med, uint32_t origin, uint32_t community)
+{
 	region_step(region, (struct route_event){.kind = ROUTE_LEARNED,
 	                                         .id = tunnel_id,
-	                                         .learned = {prefix(destination), metric, 0, path, metric}});
+	                                         .learned = {.destination = prefix(destination),
+	                                                     .metric = 1,
+	                                                     .origin = origin,
+	                                                     .as_path = &neighbour,
+	                                                     .as_count = 1,
+	                                                     .med = med,
+	                                                     .communities = &community,
+	                                                     .community_count = community != 0}});
+}
+
+static inline void node_is(struct region *region, const char *id, bool gone, bool bgp_silent)
+{
+	region_step(region, (struct route_event){.kind = ROUTE_NODE, .id = id, .node = {gone, bgp_silent}});
 }
 
 static inline void withdraw(struct region *region, const char *tunnel_id, const char *destination)
@@ -204,11 +245,6 @@ static inline void withdraw(struct region *region, const char *tunnel_id, const 
 	                                         .id = tunnel_id,
 	                                         .removed = true,
 	                                         .learned = {.destination = prefix(destination)}});
-}
-
-static inline void session(struct region *region, const char *tunnel_id, uint32_t asn)
-{
-	region_step(region, (struct route_event){.kind = ROUTE_SESSION, .id = tunnel_id, .session.remote_asn = asn});
 }
 
 static inline void static_route(struct region *region, const char *id, const char *destination, const char *next_hop,
