@@ -38,7 +38,7 @@ struct esp_bus {
 	size_t sas_reported; // in the last of these
 	uint64_t started;
 	int64_t wall_offset;
-	bool swept;
+	bool swept, sas_complete;
 };
 
 static char *text_of(struct bytes octets)
@@ -433,9 +433,10 @@ static void report_sa(void *context, const struct esp_sa_usage *usage)
 	row.packets_out = usage->packets_out;
 	row.last_in = wall_of(bus, usage->last_in);
 	row.sequence_out = usage->sequence_out;
-	if (usage->seen_address != 0) {
-		row.seen_remote_address = (ProtobufCBinaryData){.len = 4, .data = (uint8_t *)(uintptr_t)&usage->seen_address};
-		row.seen_remote_port = usage->seen_port;
+	if (usage->seen.length != 0) {
+		row.seen_remote_address =
+		    (ProtobufCBinaryData){.len = usage->seen.length, .data = (uint8_t *)(uintptr_t)usage->seen.octets};
+		row.seen_remote_port = usage->seen.port;
 	}
 	char key[KEY_TEXT + 16];
 	snprintf(key, sizeof key, "%s/%08" PRIx32, usage->tunnel, usage->inbound_spi);
@@ -498,6 +499,10 @@ static const struct row_kind child_sa_kind = {"child_sa", &twinspan__child_sa__d
 static void replica_state(void *context)
 {
 	struct esp_bus *bus = context;
+	if (!bus->sas_complete && replica_has_snapshot(bus->feeds[bus->feed_count - 1].replica)) {
+		bus->sas_complete = true; // child_sa is the last feed
+		esp_sa_complete(bus->parts.esp);
+	}
 	for (size_t i = 0; i < bus->feed_count; i++) {
 		if (!replica_has_snapshot(bus->feeds[i].replica)) {
 			return;

@@ -22,7 +22,9 @@ static bool eligible(const struct esp *esp, const uint8_t *packet, const struct 
 	}
 	const uint8_t *upper = packet + inner->header;
 	if (inner->protocol == PROTOCOL_TCP) {
-		return (upper[13] & ~(TCP_PSH | TCP_FIN | TCP_ECE)) == TCP_ACK;
+		// The bits beside the data offset are AccECN's AE (RFC 9768) and reserved ones: splitting gives them to all or
+		// to none.
+		return (upper[12] & 0x0f) == 0 && (upper[13] & ~(TCP_PSH | TCP_FIN | TCP_ECE)) == TCP_ACK;
 	}
 	if (atomic_load_explicit(&esp->keeps_udp_apart, memory_order_relaxed)) {
 		return false;

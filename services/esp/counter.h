@@ -29,6 +29,7 @@
 	X(NO_OUTBOUND_SA, "no_outbound_sa", "tunnel without a security association to send with")                              \
 	X(SEQUENCE_EXHAUSTED, "sequence_exhausted", "security association has used up its sequence numbers")                   \
 	X(TOO_BIG, "too_big", "longer than the tunnel takes and must not be fragmented")                                       \
+	X(TOO_BIG_UNANSWERED, "too_big_unanswered", "as too_big, and the tunnel's rate of ICMP errors is used up")             \
 	X(NO_SPACE, "no_space", "burst does not fit the worker's buffers")                                                     \
 	X(TRUNCATED, "truncated", "received packet longer than the buffer")                                                    \
 	X(SEND_FULL, "send_full", "socket buffer towards the network is full")                                                 \

@@ -1,5 +1,6 @@
 // From the network to vpn0: RFC 4303 §3.4. All packets of a batch are decrypted before the first is looked into, so that the
 // job queue of CBC has something to work on; windows and counters move after authentication only.
+#include "common/base/invariant.h"
 #include "services/esp/checksum.h"
 #include "services/esp/octets.h"
 #include "services/esp/worker.h"
@@ -94,6 +95,26 @@ static bool merge_ecn(uint8_t *packet, struct inner *inner, uint8_t outer_tos)
 	return true;
 }
 
+// The last addresses that passed are not looked up again in this burst. An ICMP error from a router that no prefix covers is
+// judged by what it is about, so it vouches for no other packet.
+static enum esp_drop admit_inner(struct esp_worker *worker, const struct sa *sa, const struct tunnel_config *config,
+                                 const uint8_t *packet, const struct inner *inner)
+{
+	bool ipv4 = inner->octets == 4;
+	if (ipv4 && worker->checked_sa == sa && worker->checked_pair == raw64(packet + 12)) {
+		return ESP_DROPS;
+	}
+	enum esp_drop reason = inbound_admit(worker->esp, config, inner);
+	if (reason == ESP_DROP_INNER_SOURCE && inbound_error_about_own(worker->esp, config, packet, inner)) {
+		return ESP_DROPS;
+	}
+	if (ipv4 && reason == ESP_DROPS) {
+		worker->checked_sa = sa;
+		worker->checked_pair = raw64(packet + 12);
+	}
+	return reason;
+}
+
 static void deliver(struct esp_worker *worker, struct sa *sa, uint8_t *payload, uint32_t length, uint8_t outer_tos)
 {
 	uint8_t next_header;
@@ -106,6 +127,7 @@ static void deliver(struct esp_worker *worker, struct sa *sa, uint8_t *payload, 
 		worker_drop(worker, sa->tunnel, ESP_DROP_INNER_MALFORMED, 1);
 		return;
 	}
+	count(&sa->bytes_in, inner.length);
 	if (!merge_ecn(payload, &inner, outer_tos)) {
 		worker_drop(worker, sa->tunnel, ESP_DROP_ECN, 1);
 		return;
@@ -116,7 +138,9 @@ static void deliver(struct esp_worker *worker, struct sa *sa, uint8_t *payload, 
 		worker_drop(worker, sa->tunnel, ESP_DROP_NO_TUNNEL, 1);
 		return;
 	}
-	if (!inbound_admit(worker, sa, config, payload, &inner)) {
+	enum esp_drop reason = admit_inner(worker, sa, config, payload, &inner);
+	if (reason != ESP_DROPS) {
+		worker_drop(worker, sa->tunnel, reason, 1);
 		return;
 	}
 	if (worker->frame_count == WORKER_FRAMES) {
@@ -135,6 +159,28 @@ static void deliver(struct esp_worker *worker, struct sa *sa, uint8_t *payload, 
 	coalesce_add(worker, config->gateway, context, payload, &inner);
 }
 
+// Where the newest packet came from; a late one may have been under way before the peer moved.
+static void note_source(struct sa *sa, const struct outer *from)
+{
+	uint64_t words[3] = {0};
+	memcpy(words, from, sizeof *from);
+	bool same = true;
+	for (unsigned i = 0; i < 3; i++) {
+		same &= words[i] == atomic_load_explicit(&sa->seen.words[i], memory_order_relaxed);
+	}
+	if (same) {
+		return;
+	}
+	uint32_t version = atomic_load_explicit(&sa->seen.version, memory_order_relaxed);
+	invariant(version % 2 == 0);
+	atomic_store_explicit(&sa->seen.version, version + 1, memory_order_relaxed);
+	atomic_thread_fence(memory_order_release);
+	for (unsigned i = 0; i < 3; i++) {
+		atomic_store_explicit(&sa->seen.words[i], words[i], memory_order_relaxed);
+	}
+	atomic_store_explicit(&sa->seen.version, version + 2, memory_order_release);
+}
+
 // What is done once a packet has authenticated. false when it came twice in this batch.
 static bool accept(struct esp_worker *worker, struct sa *sa, const struct crypto_op *op, const struct esp_received *received)
 {
@@ -142,18 +188,19 @@ static bool accept(struct esp_worker *worker, struct sa *sa, const struct crypto
 		worker_drop(worker, sa->tunnel, ESP_DROP_AUTHENTICATION, 1);
 		return false;
 	}
+	bool newest = op->sequence > sa->replay.highest;
 	if (!replay_accept(&sa->replay, op->sequence)) {
 		worker_drop(worker, sa->tunnel, ESP_DROP_REPLAY, 1);
 		return false;
 	}
 	count(&sa->packets_in, 1);
-	count(&sa->bytes_in, op->length);
 	atomic_store_explicit(&sa->last_in, worker->now, memory_order_relaxed);
-	const struct path *path = load(sa->path);
-	bool moved = received->address != path->remote || (path->remote_port != 0 && received->port != path->remote_port);
-	uint64_t seen = moved ? (uint64_t)received->address << 16 | received->port : 0;
-	if (seen != atomic_load_explicit(&sa->seen, memory_order_relaxed)) {
-		atomic_store_explicit(&sa->seen, seen, memory_order_relaxed);
+	if (newest) {
+		// Before the packet can leave: a process killed after that must not take it again.
+		if (sa->record) {
+			__atomic_store_n(&sa->record->received, op->sequence, __ATOMIC_RELAXED);
+		}
+		note_source(sa, &received->from);
 	}
 	return true;
 }

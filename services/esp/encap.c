@@ -1,31 +1,32 @@
 // One frame from vpn0 into its tunnel. The TTL is not lowered here: the namespace's kernel forwarded the packet to vpn0 and did
 // (RFC 4301 §5.1.2.1).
+#include "common/base/invariant.h"
 #include "services/esp/octets.h"
 #include "services/esp/worker.h"
 
 uint16_t tunnel_mss(const struct tunnel_config *config, const struct sa *sa, const struct inner *inner)
 {
-	unsigned headers = inner->header + 20u;
-	if (!config || config->mss == ESP_MSS_OFF || sa->mtu <= headers + 8) {
+	unsigned headers = inner->header + 20u, mtu = tunnel_mtu(sa, inner);
+	if (!config || config->mss == ESP_MSS_OFF || mtu <= headers + 8) {
 		return 0;
 	}
 	// AUTO: what fits the tunnel in one packet without TCP options.
-	return config->mss == ESP_MSS_AUTO ? (uint16_t)(sa->mtu - headers) : config->mss;
+	return config->mss == ESP_MSS_AUTO ? (uint16_t)(mtu - headers) : config->mss;
 }
 
 static void too_big(struct esp_worker *worker, struct esp_gateway *gateway, struct sa *sa, const uint8_t *packet,
-                    const struct inner *inner)
+                    const struct inner *inner, uint32_t packets)
 {
-	worker_drop(worker, sa->tunnel, ESP_DROP_TOO_BIG, 1);
-	icmp_too_big(worker, gateway, load(sa->tunnel->config), sa->mtu, packet, inner);
+	bool answered = icmp_too_big(worker, gateway, sa->tunnel, tunnel_mtu(sa, inner), packet, inner);
+	worker_drop(worker, sa->tunnel, answered ? ESP_DROP_TOO_BIG : ESP_DROP_TOO_BIG_UNANSWERED, packets);
 }
 
 static void encap_one(struct esp_worker *worker, struct esp_gateway *gateway, struct sa *sa, uint8_t *packet,
                       const struct inner *inner)
 {
-	if (inner->length > sa->mtu) {
+	if (inner->length > tunnel_mtu(sa, inner)) {
 		if (inner->dont_fragment) {
-			too_big(worker, gateway, sa, packet, inner);
+			too_big(worker, gateway, sa, packet, inner, 1);
 		} else {
 			fragment_seal(worker, sa, packet, inner);
 		}
@@ -45,8 +46,8 @@ static void encap_long_datagrams(struct esp_worker *worker, struct esp_gateway *
 {
 	unsigned headers = inner->header + 8u;
 	uint32_t payload = inner->length - headers;
-	if (inner->dont_fragment || (payload + offload->segment - 1) / offload->segment > ESP_SEGMENTS * 2) {
-		too_big(worker, gateway, sa, packet, inner);
+	if (inner->dont_fragment || offload->packets > ESP_SEGMENTS * 2) {
+		too_big(worker, gateway, sa, packet, inner, offload->packets);
 		return;
 	}
 	uint8_t head[60 + 8];
@@ -87,22 +88,23 @@ void esp_encap(struct esp_worker *worker, struct esp_gateway *gateway, uint8_t *
 		return;
 	}
 	if (!esp_worker_ready(worker)) {
-		worker_drop(worker, NULL, ESP_DROP_NO_SPACE, 1);
+		worker_drop(worker, NULL, ESP_DROP_NO_SPACE, offload.packets);
 		return;
 	}
-	struct sa *sa = outbound_find(worker, gateway, packet, &inner);
-	if (!sa) {
+	const struct outbound out = outbound_find(worker->esp, gateway, packet, &inner);
+	if (!out.sa) {
+		worker_drop(worker, out.tunnel, out.reason, offload.packets);
 		return;
 	}
+	struct sa *sa = out.sa;
 	if (inner.protocol == PROTOCOL_TCP && inner.transport > 0 && (packet[inner.header + 13] & TCP_SYN)) {
 		uint16_t mss = tunnel_mss(load(sa->tunnel->config), sa, &inner);
 		if (mss > 0) {
 			inner_clamp_mss(packet, &inner, mss, !offload.partial);
 		}
 	}
-	unsigned headers = (unsigned)inner.header + inner.transport;
-	if (offload.segment > 0 && inner.protocol == PROTOCOL_UDP && headers + offload.segment > sa->mtu &&
-	    inner.length > sa->mtu) {
+	unsigned headers = (unsigned)inner.header + inner.transport, mtu = tunnel_mtu(sa, &inner);
+	if (offload.segment > 0 && inner.protocol == PROTOCOL_UDP && headers + offload.segment > mtu && inner.length > mtu) {
 		encap_long_datagrams(worker, gateway, sa, packet, &inner, &offload);
 	} else if (offload.segment > 0) {
 		segment_seal(worker, sa, packet, &inner, &offload);
@@ -110,4 +112,5 @@ void esp_encap(struct esp_worker *worker, struct esp_gateway *gateway, uint8_t *
 		offload_finish(packet, &inner, &offload);
 		encap_one(worker, gateway, sa, packet, &inner);
 	}
+	invariant(worker->arena_used <= WORKER_ARENA && worker->datagram_count <= WORKER_DATAGRAMS);
 }

@@ -11,6 +11,7 @@
 #ifndef TWINSPAN_ESP_H
 #define TWINSPAN_ESP_H
 
+#include <string.h>
 #include <sys/uio.h>
 
 #include "common/base/address.h"
@@ -29,11 +30,32 @@ enum {
 struct esp;
 struct esp_worker;
 
-// One reserved run of sequence numbers: a record of the file that outlives the process. All zero is a free record.
+// One end of the outer path. Equal ones are equal octet by octet: what is not used is zero.
+struct outer {
+	uint8_t octets[16]; // network order
+	uint16_t port;      // 0: protocol 50
+	uint8_t length;     // octets of the address: 4, 16, or 0: none
+	uint8_t unused;
+};
+static inline struct outer outer_ipv4(uint32_t address, uint16_t port) // address in network order
+{
+	struct outer outer = {.port = port, .length = 4};
+	memcpy(outer.octets, &address, sizeof address);
+	return outer;
+}
+static inline bool outer_equal(const struct outer *a, const struct outer *b)
+{
+	return memcmp(a, b, sizeof *a) == 0;
+}
+
+// What outlives the process of one SA pair: a record of a file that it maps. All zero is a free record. A cache line each,
+// since every record has writers of its own.
 struct esp_sequence_record {
-	uint8_t fingerprint[16]; // of the SPI, the remote address and the key
-	uint64_t reserved;       // numbers below may have been used
-	uint64_t stamp;          // rises with every claim: the lowest of the unclaimed ones is given up first
+	_Alignas(64) uint8_t fingerprint[16]; // of the SPI and the key that send
+	uint64_t reserved;                    // outbound numbers below may have been used
+	uint64_t received;                    // the highest inbound number that authenticated
+	uint64_t stamp;                       // rises with every claim and release; 0: never used
+	uint64_t claimed;                     // 1: an SA has it, or had it when the process was killed
 };
 
 struct esp_config {
@@ -103,15 +125,17 @@ struct esp_sa_row {
 	enum esp_encryption encryption;
 	enum esp_integrity integrity;
 	bool udp, extended;
-	struct address local, remote; // IPv4
-	uint16_t local_port, remote_port;
-	uint32_t replay_window; // packets; 0: off
+	struct address local, remote;     // IPv4
+	uint16_t local_port, remote_port; // of UDP encapsulation
+	uint32_t replay_window;           // packets; 0: off
 };
-// NULL, or why the row cannot be taken. A row that differs only in its addresses, its generation or outbound_in_use keeps its
-// state.
+// NULL, or why the row cannot be taken. The keys, algorithms and extended numbers are the SA: a row that differs only in other
+// things keeps its windows and counters. A changed replay_window holds from the next SA on.
 const char *esp_sa_set(struct esp *esp, const struct esp_sa_row *row);
 void esp_sa_remove(struct esp *esp, const char *tunnel, uint32_t inbound_spi);
 size_t esp_sa_count(const struct esp *esp);
+// Every SA that lives has been set once: records that an earlier process left for others may be given to new ones.
+void esp_sa_complete(struct esp *esp);
 // Waits until no worker can still see what was replaced or removed before the call, and frees it. Never from a worker.
 void esp_synchronize(struct esp *esp);
 
@@ -122,8 +146,7 @@ struct esp_sa_usage {
 	uint64_t bytes_in, packets_in, bytes_out, packets_out; // of inner packets
 	instant last_in;                                       // 0: none yet
 	uint64_t sequence_out;                                 // the highest number taken
-	uint32_t seen_address;                                 // network order; 0: the SA's own
-	uint16_t seen_port;
+	struct outer seen;                                     // where the peer's packets come from; length 0: the SA's own
 };
 struct esp_tunnel_usage {
 	const char *id;
@@ -163,10 +186,9 @@ struct esp_received {
 	uint8_t *data; // ESP header first, with ESP_TAILROOM octets behind; decrypted in place, and must live until the frames
 	               // are written
 	size_t length;
-	size_t segment;   // octets of each packet but the last (UDP_GRO); 0: there is one
-	uint32_t address; // outer source, network order
-	uint16_t port;    // outer source port; 0: protocol 50
-	uint8_t tos;      // outer
+	size_t segment;    // octets of each packet but the last (UDP_GRO); 0: there is one
+	struct outer from; // outer source
+	uint8_t tos;       // outer
 };
 void esp_decap(struct esp_worker *worker, const struct esp_received *received);
 void esp_worker_end(struct esp_worker *worker);
@@ -176,8 +198,7 @@ void esp_worker_drop(struct esp_worker *worker, enum esp_drop reason, uint64_t c
 
 // ESP packets to one peer, all of `segment` octets but the last, which may be shorter.
 struct esp_datagram {
-	uint32_t local, remote;           // network order
-	uint16_t local_port, remote_port; // 0: protocol 50, each packet to be sent by itself
+	struct outer local, remote; // protocol 50: each packet is to be sent by itself
 	uint8_t tos;
 	uint16_t count;
 	uint16_t segment;

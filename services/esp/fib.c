@@ -10,6 +10,7 @@
 #include <urcu-qsbr.h>
 
 #include "common/base/alloc.h"
+#include "common/base/invariant.h"
 
 struct fib_node;
 struct fib_children {
@@ -126,6 +127,7 @@ static void vacate(struct fib *fib, struct fib_prefix *hole)
 		}
 	}
 	memset(&fib->prefixes[gap], 0, sizeof fib->prefixes[gap]);
+	invariant(fib->count > 0);
 	fib->count--;
 }
 
@@ -157,6 +159,7 @@ static struct fib_node *make_child(struct fib *fib, struct fib_node *node, unsig
 		atomic_store_explicit(&node->children, children, memory_order_release);
 	}
 	struct fib_node *child = allocate(sizeof *child);
+	invariant(!child_of(node, slot));
 	fib->nodes++;
 	node->used++;
 	node->child_count++;
@@ -193,6 +196,7 @@ uint32_t fib_set(struct fib *fib, const struct prefix *prefix, uint32_t value)
 		entry->length = length;
 	}
 	entry->value = value;
+	invariant(value != 0 && 2 * fib->count <= fib->capacity);
 	struct fib_node *node = fib->root[octets == 16];
 	for (unsigned depth = 0; depth < depth_of(length); depth++) {
 		struct fib_node *child = child_of(node, address[depth]);
@@ -226,6 +230,7 @@ static void prune(struct fib *fib, struct fib_node *const path[], const uint8_t 
 		struct fib_node *parent = path[depth - 1];
 		struct fib_children *children = atomic_load_explicit(&parent->children, memory_order_relaxed);
 		atomic_store_explicit(&children->at[address[depth - 1]], NULL, memory_order_release);
+		invariant(path[depth]->child_count == 0 && parent->used > 0 && parent->child_count > 0);
 		parent->used--;
 		if (--parent->child_count == 0) {
 			atomic_store_explicit(&parent->children, NULL, memory_order_release);
@@ -269,6 +274,7 @@ uint32_t fib_remove(struct fib *fib, const struct prefix *prefix)
 			atomic_store_explicit(&node->value[i], value, memory_order_release);
 		}
 	}
+	invariant(node->used > 0);
 	node->used--;
 	prune(fib, path, address, depth);
 	return before;

@@ -33,7 +33,8 @@ void fragment_seal(struct esp_worker *worker, struct sa *sa, const uint8_t *pack
 	uint8_t options[40];
 	unsigned later = 20 + copied_options(packet, inner->header, options);
 	// One size for all, so that they go out in one segmented send.
-	uint32_t size = sa->mtu > inner->header + 8u ? (sa->mtu - inner->header) & ~7u : 0;
+	unsigned mtu = tunnel_mtu(sa, inner);
+	uint32_t size = mtu > inner->header + 8u ? (mtu - inner->header) & ~7u : 0;
 	uint32_t payload = inner->length - inner->header;
 	if (size == 0) {
 		worker_drop(worker, sa->tunnel, ESP_DROP_TOO_BIG, 1);

@@ -3,20 +3,33 @@
 // the hop that is the limit.
 #include <string.h>
 
+#include "common/base/invariant.h"
 #include "services/esp/checksum.h"
 #include "services/esp/octets.h"
 #include "services/esp/worker.h"
 
-enum { ICMP_RATE = 1000, ICMP_QUOTE = 548 }; // a second and worker; RFC 1812 §4.3.2.3: the whole message fits 576
+enum { ICMP_RATE = 100, ICMP_QUOTE = 548 }; // a second, worker and tunnel; RFC 1812 §4.3.2.3: the whole message fits 576
 
-static bool allowed(struct esp_worker *worker)
+// Each tunnel has its own rate: whoever uses his up takes nothing from others.
+static bool allowed(const struct esp_worker *worker, struct esp_tunnel *tunnel)
 {
-	duration since = worker->now - worker->icmp_refilled;
+	struct tunnel_counters *own = &tunnel->counters[worker->index];
+	duration since = worker->now - own->icmp_refilled;
 	if (since >= SECONDS(1) || since < 0) {
-		worker->icmp_tokens = ICMP_RATE;
-		worker->icmp_refilled = worker->now;
+		own->icmp_tokens = ICMP_RATE;
+		own->icmp_refilled = worker->now;
 	}
-	return worker->icmp_tokens > 0 && worker->icmp_tokens-- > 0;
+	invariant(own->icmp_tokens <= ICMP_RATE);
+	return own->icmp_tokens > 0 && own->icmp_tokens-- > 0;
+}
+
+static bool is_unspecified(const uint8_t *address, unsigned octets)
+{
+	uint8_t any = 0;
+	for (unsigned i = 0; i < octets; i++) {
+		any |= address[i];
+	}
+	return any == 0;
 }
 
 // RFC 1122 §3.2.2, RFC 4443 §2.4 e: no error about an error, a later fragment, or to somebody who is not one host.
@@ -30,7 +43,7 @@ static bool may_answer(const uint8_t *packet, const struct inner *inner)
 		return !later && !error && inner->source[0] < 224 && inner->source[0] != 0 && inner->destination[0] < 224;
 	}
 	bool error = inner->protocol == PROTOCOL_ICMPV6 && has_type && upper[0] < 128;
-	return !error && inner->source[0] != 0xff;
+	return !error && inner->source[0] != 0xff && !is_unspecified(inner->source, 16);
 }
 
 static uint32_t build_ipv4(uint8_t *out, uint32_t from, unsigned mtu, const uint8_t *packet, const struct inner *inner,
@@ -73,13 +86,17 @@ static uint32_t build_ipv6(uint8_t *out, unsigned mtu, const uint8_t *packet, co
 	return 48 + quote;
 }
 
-void icmp_too_big(struct esp_worker *worker, struct esp_gateway *gateway, const struct tunnel_config *config, unsigned mtu,
+bool icmp_too_big(struct esp_worker *worker, struct esp_gateway *gateway, struct esp_tunnel *tunnel, unsigned mtu,
                   const uint8_t *packet, const struct inner *inner)
 {
 	void *context = load(gateway->context);
-	if (!context || !may_answer(packet, inner) || !allowed(worker)) {
-		return;
+	if (!context || !may_answer(packet, inner)) {
+		return true;
 	}
+	if (!allowed(worker, tunnel)) {
+		return false;
+	}
+	const struct tunnel_config *config = load(tunnel->config);
 	uint32_t quote = inner->length < ICMP_QUOTE ? inner->length : ICMP_QUOTE;
 	uint8_t *out = worker->arena + worker->arena_used;
 	uint32_t from = config && config->customer ? config->customer : raw32(inner->destination);
@@ -87,4 +104,5 @@ void icmp_too_big(struct esp_worker *worker, struct esp_gateway *gateway, const 
 	    inner->octets == 4 ? build_ipv4(out, from, mtu, packet, inner, quote) : build_ipv6(out, mtu, packet, inner, quote);
 	worker->arena_used += (length + 63) & ~63u;
 	frame_add(worker, gateway, context, out, length);
+	return true;
 }

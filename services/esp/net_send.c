@@ -43,12 +43,13 @@ static struct msghdr *add(struct batch *batch, const struct esp_datagram *datagr
 {
 	unsigned i = batch->count++;
 	batch->datagrams[i] = datagram;
-	batch->names[i] = (struct sockaddr_in){
-	    .sin_family = AF_INET, .sin_port = htons(datagram->remote_port), .sin_addr.s_addr = datagram->remote};
+	batch->names[i] = (struct sockaddr_in){.sin_family = AF_INET, .sin_port = htons(datagram->remote.port)};
+	memcpy(&batch->names[i].sin_addr, datagram->remote.octets, sizeof batch->names[i].sin_addr);
 	struct msghdr *message = &batch->messages[i].msg_hdr;
 	*message = (struct msghdr){
 	    .msg_name = &batch->names[i], .msg_namelen = sizeof batch->names[i], .msg_control = batch->control[i].octets};
-	struct in_pktinfo source = {.ipi_spec_dst.s_addr = datagram->local};
+	struct in_pktinfo source = {0};
+	memcpy(&source.ipi_spec_dst, datagram->local.octets, sizeof source.ipi_spec_dst);
 	put_control(message, IPPROTO_IP, IP_PKTINFO, &source, sizeof source);
 	if (datagram->tos != 0) {
 		int tos = datagram->tos;
@@ -159,7 +160,7 @@ void send_datagrams(struct esp_worker *worker, int udp, int raw)
 		batch.fd = plain ? raw : udp;
 		batch.count = 0;
 		for (size_t i = 0; i < count; i++) {
-			if ((datagrams[i].remote_port == 0) != plain) {
+			if ((datagrams[i].remote.port == 0) != plain) {
 				continue;
 			}
 			if (plain) {

@@ -34,6 +34,14 @@ static void buffers(int fd, int octets)
 	}
 }
 
+// Never DF, and no size but the device's: an ICMP error from the network, which anybody can forge, changes nothing. Routers on
+// the way may fragment.
+static bool ignore_path_mtu(int fd)
+{
+	int how = IP_PMTUDISC_OMIT;
+	return setsockopt(fd, IPPROTO_IP, IP_MTU_DISCOVER, &how, sizeof how) == 0;
+}
+
 // Returns the descriptor or a negative errno, and closes it then.
 static int ready_or_closed(int fd, bool ready)
 {
@@ -56,7 +64,7 @@ static int open_udp(uint16_t port, int octets)
 	buffers(fd, octets);
 	struct sockaddr_in any = {.sin_family = AF_INET, .sin_port = htons(port)};
 	return ready_or_closed(fd, enable(fd, SOL_SOCKET, SO_REUSEPORT) && enable(fd, IPPROTO_IP, IP_PKTINFO) &&
-	                               bind(fd, (struct sockaddr *)&any, sizeof any) == 0);
+	                               ignore_path_mtu(fd) && bind(fd, (struct sockaddr *)&any, sizeof any) == 0);
 }
 
 // An IKE message may be larger than the path carries: routers on the way may fragment it (RFC 7296 §2; RFC 7383 is the better
@@ -67,8 +75,6 @@ static int open_ike(uint16_t port, const struct steering *steering)
 	if (fd < 0) {
 		return fd;
 	}
-	int never = IP_PMTUDISC_DONT;
-	setsockopt(fd, IPPROTO_IP, IP_MTU_DISCOVER, &never, sizeof never);
 	int error = steering_set(steering, 0, fd);
 	error = error < 0 ? error : steering_attach(steering, fd);
 	errno = -error;
@@ -95,7 +101,7 @@ static int open_worker(struct node_sockets *sockets, unsigned worker, const stru
 	}
 	sockets->raw_esp[worker] = fd;
 	buffers(fd, ESP_BUFFER);
-	if (!enable(fd, IPPROTO_IP, IP_PKTINFO)) {
+	if (!enable(fd, IPPROTO_IP, IP_PKTINFO) || !ignore_path_mtu(fd)) {
 		return -errno;
 	}
 	return steering_filter_raw(fd, worker, sockets->workers);

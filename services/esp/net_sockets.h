@@ -7,10 +7,11 @@
 #include "services/esp/limits.h"
 #include <netinet/in.h>
 
-// Unused ones are -1. All are IPv4, non-blocking, close-on-exec, bound to any address, with IP_PKTINFO on and big buffers.
+// Unused ones are -1. All are IPv4, non-blocking, close-on-exec, bound to any address, with IP_PKTINFO on and big buffers. None
+// sets DF, and none believes what ICMP says of the path's MTU.
 struct node_sockets {
 	unsigned workers;
-	int udp500; // IKE's two never set DF
+	int udp500;
 	int udp4500_ike;
 	// With UDP_GRO and IP_RECVTOS. What comes out begins with an SPI, or is shorter than four octets: a keepalive (0xff),
 	// to worker 0.

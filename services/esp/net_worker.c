@@ -182,8 +182,7 @@ static struct esp_received describe(const struct reception *r, int i)
 	struct esp_received out = {
 	    .data = r->iov[i].iov_base,
 	    .length = r->messages[i].msg_len,
-	    .address = r->names[i].sin_addr.s_addr,
-	    .port = ntohs(r->names[i].sin_port),
+	    .from = outer_ipv4(r->names[i].sin_addr.s_addr, ntohs(r->names[i].sin_port)),
 	};
 	for (struct cmsghdr *item = CMSG_FIRSTHDR(message); item;
 	     item = CMSG_NXTHDR((struct msghdr *)(uintptr_t)message, item)) {
@@ -198,8 +197,8 @@ static struct esp_received describe(const struct reception *r, int i)
 	return out;
 }
 
-// Does a run that UDP_GRO joined hold what is not this worker's: an IKE message (four zero octets), or an SPI of another worker's?
-// The kernel joins neighbours of one flow before the steering sees them.
+// Does a run that UDP_GRO joined hold what is not this worker's: an IKE message (four zero octets), or an SPI of another
+// worker's? The kernel joins neighbours of one flow before the steering sees them.
 static bool is_mixed(const struct worker *w, const struct esp_received *run)
 {
 	if (run->segment == 0 || run->length <= run->segment) {
@@ -282,7 +281,7 @@ static void read_raw(struct worker *w)
 		packet.tos = packet.data[1];
 		packet.data += header;
 		packet.length -= header;
-		packet.port = 0;
+		packet.from.port = 0;
 		esp_decap(w->core, &packet);
 	}
 	finish(w);

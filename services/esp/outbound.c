@@ -57,45 +57,44 @@ static struct sa *choose(const struct esp *esp, const struct members *members, c
 	return best;
 }
 
-static struct sa *to_inside(struct esp_worker *worker, struct esp_gateway *gateway, const struct inner *inner)
+static struct outbound dropped(enum esp_drop reason, struct esp_tunnel *tunnel)
+{
+	return (struct outbound){.reason = reason, .tunnel = tunnel};
+}
+
+static struct outbound through(struct sa *sa, struct esp_tunnel *tunnel)
+{
+	return sa ? (struct outbound){.sa = sa, .reason = ESP_DROPS, .tunnel = sa->tunnel}
+	          : dropped(ESP_DROP_NO_OUTBOUND_SA, tunnel);
+}
+
+static struct outbound to_inside(const struct esp_gateway *gateway, const struct inner *inner)
 {
 	const struct inside_pair *pair = find_customer(load(gateway->inside), raw32(inner->destination));
 	if (!pair || pair->cloud != raw32(inner->source)) {
-		worker_drop(worker, pair ? pair->tunnel : NULL, ESP_DROP_LINK_LOCAL, 1);
-		return NULL;
+		return dropped(ESP_DROP_LINK_LOCAL, pair ? pair->tunnel : NULL);
 	}
-	struct sa *sa = load(pair->tunnel->outbound);
-	if (!sa) {
-		worker_drop(worker, pair->tunnel, ESP_DROP_NO_OUTBOUND_SA, 1);
-	}
-	return sa;
+	return through(load(pair->tunnel->outbound), pair->tunnel);
 }
 
-struct sa *outbound_find(struct esp_worker *worker, struct esp_gateway *gateway, const uint8_t *packet,
-                         const struct inner *inner)
+struct outbound outbound_find(const struct esp *esp, const struct esp_gateway *gateway, const uint8_t *packet,
+                              const struct inner *inner)
 {
 	if (inner->octets == 4 && is_link_local(inner->destination)) {
-		return to_inside(worker, gateway, inner);
+		return to_inside(gateway, inner);
 	}
 	if (inner->octets == 4 && is_link_local(inner->source) &&
 	    !is_cloud_address(load(gateway->inside), raw32(inner->source))) {
-		worker_drop(worker, NULL, ESP_DROP_LINK_LOCAL, 1);
-		return NULL;
+		return dropped(ESP_DROP_LINK_LOCAL, NULL);
 	}
 	uint32_t target = fib_lookup(gateway->fib, inner->destination, inner->octets);
 	if (target < TARGET_FIRST) {
-		worker_drop(worker, NULL, target == TARGET_ATTACHMENT ? ESP_DROP_NOT_TUNNEL : ESP_DROP_NO_ROUTE, 1);
-		return NULL;
+		return dropped(target == TARGET_ATTACHMENT ? ESP_DROP_NOT_TUNNEL : ESP_DROP_NO_ROUTE, NULL);
 	}
-	struct esp_group *group = load(load(worker->esp->targets)->at[target]);
+	struct esp_group *group = load(load(esp->targets)->at[target]);
 	const struct members *members = group ? load(group->members) : NULL;
 	if (!members || members->tunnel_count == 0) {
-		worker_drop(worker, NULL, ESP_DROP_NO_MEMBER, 1);
-		return NULL;
+		return dropped(ESP_DROP_NO_MEMBER, NULL);
 	}
-	struct sa *sa = choose(worker->esp, members, packet, inner);
-	if (!sa) {
-		worker_drop(worker, members->tunnels[0], ESP_DROP_NO_OUTBOUND_SA, 1);
-	}
-	return sa;
+	return through(choose(esp, members, packet, inner), members->tunnels[0]);
 }

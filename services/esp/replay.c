@@ -3,7 +3,9 @@
 
 #include <string.h>
 
-void replay_init(struct replay *replay, uint32_t window)
+#include "common/base/invariant.h"
+
+void replay_init(struct replay *replay, uint32_t window, uint64_t highest)
 {
 	memset(replay, 0, sizeof *replay);
 	replay->window = window > REPLAY_WINDOW_MAX ? REPLAY_WINDOW_MAX : window;
@@ -13,6 +15,13 @@ void replay_init(struct replay *replay, uint32_t window)
 		words *= 2;
 	}
 	replay->mask = words - 1;
+	invariant(words <= REPLAY_WORDS_MAX && words * 64 >= replay->window + 64);
+	replay->highest = highest;
+	if (highest > 0) {
+		memset(replay->ring, 0xff, sizeof replay->ring);
+		// What is above the highest in its own word has not come yet; sliding clears whole words only.
+		replay->ring[(highest >> 6) & replay->mask] = UINT64_MAX >> (63 - (highest & 63));
+	}
 }
 
 uint64_t replay_infer(const struct replay *replay, uint32_t low)

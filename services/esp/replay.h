@@ -15,8 +15,8 @@ struct replay {
 	uint64_t ring[REPLAY_WORDS_MAX];
 };
 
-// `window` is cut to REPLAY_WINDOW_MAX.
-void replay_init(struct replay *replay, uint32_t window);
+// `window` is cut to REPLAY_WINDOW_MAX. `highest`: what an earlier window of this SA had reached; all below it counts as seen.
+void replay_init(struct replay *replay, uint32_t window, uint64_t highest);
 // The full number that the 32 bits in a packet stand for.
 uint64_t replay_infer(const struct replay *replay, uint32_t low);
 // May this number still come? Moves nothing.

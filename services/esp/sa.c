@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "common/base/alloc.h"
+#include "common/base/invariant.h"
 #include "common/base/secret.h"
 #include "services/esp/octets.h"
 #include "services/esp/table.h"
@@ -59,6 +60,7 @@ static void spi_insert(struct esp *esp, struct sa *sa)
 	}
 	put(table, sa);
 	esp->spi_used++;
+	invariant(2 * (esp->spi_used + esp->spi_removed) <= table->mask + 1);
 }
 
 static void spi_remove(struct esp *esp, const struct sa *sa)
@@ -67,6 +69,7 @@ static void spi_remove(struct esp *esp, const struct sa *sa)
 	for (size_t i = home_of(table, sa->inbound_spi); load(table->at[i]); i = (i + 1) & table->mask) {
 		if (load(table->at[i]) == sa) {
 			publish(table->at[i], esp->tombstone);
+			invariant(esp->spi_used > 0);
 			esp->spi_used--;
 			esp->spi_removed++;
 			return;
@@ -91,8 +94,7 @@ static void sa_free(void *object)
 static void fingerprints(const struct esp_sa_row *row, uint8_t whole[static 32], uint8_t record[static 16])
 {
 	uint8_t digest[EVP_MAX_MD_SIZE];
-	uint32_t head[] = {row->inbound.spi, row->outbound.spi, row->encryption,    row->integrity,
-	                   row->udp,         row->extended,     row->replay_window, 0};
+	uint32_t head[] = {row->inbound.spi, row->outbound.spi, row->encryption, row->integrity, row->extended};
 	EVP_MD_CTX *context = EVP_MD_CTX_new();
 	EVP_DigestInit_ex(context, EVP_sha256(), NULL);
 	EVP_DigestUpdate(context, &row->outbound.spi, sizeof row->outbound.spi);
@@ -145,26 +147,26 @@ static struct sa *sa_new(struct esp *esp, const struct esp_sa_row *row, const ch
 	sa->suite = suite;
 	sa->inbound_spi = row->inbound.spi;
 	sa->outbound_spi = row->outbound.spi;
-	sa->udp = row->udp;
 	sa->extended = row->extended;
-	sa->mtu = inner_mtu(esp->config.outer_mtu, &suite, row->udp);
-	replay_init(&sa->replay, row->replay_window);
 	sa->open = cipher_new(esp->engine, &suite, &row->inbound, false, row->extended);
 	sa->seal = cipher_new(esp->engine, &suite, &row->outbound, true, row->extended);
-	fingerprints(row, sa->fingerprint, sa->record);
+	fingerprints(row, sa->fingerprint, sa->fingerprint_out);
 	if (!sa->open || !sa->seal) {
 		*why = "key length";
 		sa_free(sa);
 		return NULL;
 	}
-	if (sequence_released(&esp->sequences, sa->record)) {
-		esp_synchronize(esp); // a worker may still be taking numbers of an earlier object with this key
+	if (sequence_must_wait(&esp->sequences, sa->fingerprint_out)) {
+		esp_synchronize(esp);
+		sequence_waited(&esp->sequences);
 	}
-	if (!sequence_init(&sa->sequence, &esp->sequences, sa->record, row->extended)) {
+	if (!sequence_init(&sa->sequence, &esp->sequences, sa->fingerprint_out, row->extended)) {
 		*why = "no record for its sequence numbers";
 		sa_free(sa);
 		return NULL;
 	}
+	sa->record = sa->sequence.record;
+	replay_init(&sa->replay, row->replay_window, sa->record ? sa->record->received : 0);
 	return sa;
 }
 
@@ -183,13 +185,13 @@ static void choose_outbound(struct esp_tunnel *tunnel)
 	}
 }
 
-static void set_path(struct sa *sa, const struct esp_sa_row *row)
+static void set_path(const struct esp *esp, struct sa *sa, const struct esp_sa_row *row)
 {
+	uint16_t mtu = inner_mtu(esp->config.outer_mtu, &sa->suite, row->udp);
+	atomic_store_explicit(&sa->mtu, mtu, memory_order_relaxed);
 	struct path path = {
-	    .local = raw32(row->local.octets),
-	    .remote = raw32(row->remote.octets),
-	    .local_port = row->udp ? row->local_port : 0,
-	    .remote_port = row->udp ? row->remote_port : 0,
+	    .local = outer_ipv4(raw32(row->local.octets), row->udp ? row->local_port : 0),
+	    .remote = outer_ipv4(raw32(row->remote.octets), row->udp ? row->remote_port : 0),
 	};
 	struct path *old = load(sa->path);
 	if (old && memcmp(old, &path, sizeof path) == 0) {
@@ -199,7 +201,6 @@ static void set_path(struct sa *sa, const struct esp_sa_row *row)
 	*next = path;
 	publish(sa->path, next);
 	retire(old, free);
-	atomic_store_explicit(&sa->seen, 0, memory_order_relaxed);
 }
 
 static struct sa *find_of_tunnel(const struct esp_tunnel *tunnel, uint32_t spi)
@@ -223,7 +224,9 @@ static void detach(struct esp *esp, struct sa *sa)
 	}
 	spi_remove(esp, sa);
 	choose_outbound(tunnel);
+	invariant(load(tunnel->outbound) != sa && sa_find(esp, sa->inbound_spi) == NULL);
 	sequence_fini(&sa->sequence, &esp->sequences);
+	invariant(esp->sas > 0);
 	esp->sas--;
 	retire(sa, sa_free);
 	tunnel_release(esp, tunnel);
@@ -250,14 +253,14 @@ const char *esp_sa_set(struct esp *esp, const struct esp_sa_row *row)
 		if (!sa) {
 			return why;
 		}
-		set_path(sa, row);
+		set_path(esp, sa, row);
 		sa->tunnel = tunnel_hold(esp, row->tunnel);
 		sa->next = sa->tunnel->sas;
 		sa->tunnel->sas = sa;
 		spi_insert(esp, sa);
 		esp->sas++;
 	} else {
-		set_path(sa, row);
+		set_path(esp, sa, row);
 	}
 	sa->generation = row->generation;
 	sa->in_use = row->outbound_in_use;
@@ -273,6 +276,11 @@ void esp_sa_remove(struct esp *esp, const char *tunnel, uint32_t inbound_spi)
 	}
 }
 
+void esp_sa_complete(struct esp *esp)
+{
+	sequence_file_complete(&esp->sequences);
+}
+
 size_t esp_sa_count(const struct esp *esp)
 {
 	return esp->sas;
@@ -284,6 +292,7 @@ void sa_free_all(struct esp *esp)
 	for (size_t i = 0; i <= table->mask; i++) {
 		struct sa *sa = load(table->at[i]);
 		if (sa && sa != esp->tombstone) {
+			sa->sequence.record = NULL; // the process ends, the SA may live on: it keeps its record
 			detach(esp, sa);
 		}
 	}

@@ -2,6 +2,7 @@
 // have the same size and mark they go out in one call, and the last may be shorter.
 #include <string.h>
 
+#include "common/base/invariant.h"
 #include "services/esp/octets.h"
 #include "services/esp/worker.h"
 
@@ -13,6 +14,7 @@ bool seal_begin(struct esp_worker *worker, struct sa *sa, const struct inner *in
 	    .next_header = inner->octets == 4 ? PROTOCOL_IPV4 : PROTOCOL_IPV6,
 	    .tos = inner->tos, // DSCP copied (RFC 4301 §5.1.2.1), ECN copied: normal mode (RFC 6040 §4.1)
 	};
+	invariant(worker->arena_used + inner->length + (size_t)packets * SEGMENT_AROUND <= WORKER_ARENA);
 	if (run->sequence == 0) {
 		worker_drop(worker, sa->tunnel, ESP_DROP_SEQUENCE_EXHAUSTED, packets);
 		return false;
@@ -32,11 +34,10 @@ static struct esp_datagram *open_datagram(struct esp_worker *worker, const struc
 	const struct path *path = load(run->sa->path);
 	out->burst = worker->burst;
 	out->datagram = (uint32_t)worker->datagram_count;
+	invariant(worker->datagram_count < WORKER_DATAGRAMS);
 	struct esp_datagram *datagram = &worker->datagrams[worker->datagram_count++];
 	datagram->local = path->local;
 	datagram->remote = path->remote;
-	datagram->local_port = path->local_port;
-	datagram->remote_port = path->remote_port;
 	datagram->tos = run->tos;
 	datagram->count = 0;
 	datagram->segment = (uint16_t)size;

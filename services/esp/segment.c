@@ -22,6 +22,7 @@ bool offload_read(const uint8_t *frame, const struct inner *inner, struct offloa
 	    .partial = (frame[0] & NEEDS_CSUM) != 0,
 	    .start = native16(frame + 6),
 	    .offset = native16(frame + 8),
+	    .packets = 1,
 	};
 	if (out->partial &&
 	    (out->start < inner->header || out->offset > 256 || (uint32_t)out->start + out->offset + 2 > inner->length)) {
@@ -33,8 +34,13 @@ bool offload_read(const uint8_t *frame, const struct inner *inner, struct offloa
 	bool tcp = type == (inner->octets == 4 ? GSO_TCPV4 : GSO_TCPV6) && inner->protocol == PROTOCOL_TCP && out->offset == 16;
 	bool udp = type == GSO_UDP_L4 && inner->protocol == PROTOCOL_UDP && out->offset == 6;
 	out->segment = native16(frame + 4);
-	return (tcp || udp) && inner->transport > 0 && out->partial && out->start == inner->header && out->segment > 0 &&
-	       inner->length > (uint32_t)inner->header + inner->transport;
+	uint32_t headers = (uint32_t)inner->header + inner->transport;
+	if (!(tcp || udp) || inner->transport == 0 || !out->partial || out->start != inner->header || out->segment == 0 ||
+	    inner->length <= headers) {
+		return false;
+	}
+	out->packets = (inner->length - headers + out->segment - 1) / out->segment;
+	return true;
 }
 
 void offload_finish(uint8_t *packet, const struct inner *inner, const struct offload *offload)
@@ -119,12 +125,13 @@ void segment_seal(struct esp_worker *worker, struct sa *sa, uint8_t *packet, con
 	splitter_init(&s, packet, inner);
 	// TCP may be cut smaller than the sender asked: it is a stream. (The MSS clamp makes this rare.) UDP was checked
 	// before.
-	uint32_t room = sa->mtu > s.headers ? sa->mtu - s.headers : 0;
+	unsigned mtu = tunnel_mtu(sa, inner);
+	uint32_t room = mtu > s.headers ? mtu - s.headers : 0;
 	uint32_t size = offload->segment < room ? offload->segment : room;
 	uint32_t payload = inner->length - s.headers;
 	uint32_t segments = size ? (payload + size - 1) / size : 0;
 	if (segments == 0 || segments > ENCAP_SEGMENTS) {
-		worker_drop(worker, sa->tunnel, ESP_DROP_OFFLOAD, 1);
+		worker_drop(worker, sa->tunnel, ESP_DROP_OFFLOAD, offload->packets);
 		return;
 	}
 	struct seal_run run;

@@ -8,6 +8,7 @@
 #include <urcu-qsbr.h>
 
 #include "common/base/alloc.h"
+#include "common/base/invariant.h"
 #include "services/esp/octets.h"
 
 // ---- grace periods ----
@@ -58,6 +59,7 @@ static struct name *name_hold(struct esp *esp, const char *text)
 
 static void name_release(struct esp *esp, struct name *name)
 {
+	invariant(name->references > 0);
 	if (--name->references == 0) {
 		map_remove_text(esp->connections, name->text);
 		free(name);
@@ -90,6 +92,7 @@ static struct esp_gateway *gateway_hold(struct esp *esp, const char *id)
 
 static void gateway_release(struct esp *esp, struct esp_gateway *gateway)
 {
+	invariant(gateway->references > 0);
 	if (--gateway->references == 0) {
 		map_remove_text(esp->gateways, gateway->id);
 		retire(gateway, gateway_free);
@@ -120,36 +123,27 @@ void esp_gateway_remove(struct esp *esp, const char *id)
 
 // ---- tunnels ----
 
-static void inside_remove(struct esp_gateway *gateway, const struct esp_tunnel *tunnel)
-{
-	struct inside *old = load(gateway->inside);
-	if (!old) {
-		return;
-	}
-	struct inside *next = allocate(sizeof *next + old->count * sizeof next->at[0]);
-	for (size_t i = 0; i < old->count; i++) {
-		if (old->at[i].tunnel != tunnel) {
-			next->at[next->count++] = old->at[i];
-		}
-	}
-	publish(gateway->inside, next);
-	retire(old, free);
-}
-
-static void inside_add(struct esp_gateway *gateway, struct inside_pair pair)
+// Puts `pair` in place of what the gateway has for its tunnel, in one change: a tunnel that stays is never absent. A pair
+// without a customer address takes the tunnel away.
+static void inside_put(struct esp_gateway *gateway, struct inside_pair pair)
 {
 	struct inside *old = load(gateway->inside);
 	size_t held = old ? old->count : 0;
 	struct inside *next = allocate(sizeof *next + (held + 1) * sizeof next->at[0]);
-	size_t i = 0;
-	for (; i < held && old->at[i].customer < pair.customer; i++) {
-		next->at[i] = old->at[i];
+	bool put = pair.customer == 0;
+	for (size_t i = 0; i < held; i++) {
+		if (!put && old->at[i].customer >= pair.customer) {
+			next->at[next->count++] = pair;
+			put = true;
+		}
+		if (old->at[i].tunnel != pair.tunnel) {
+			next->at[next->count++] = old->at[i];
+		}
 	}
-	next->at[i] = pair;
-	for (; i < held; i++) {
-		next->at[i + 1] = old->at[i];
+	if (!put) {
+		next->at[next->count++] = pair;
 	}
-	next->count = held + 1;
+	invariant(next->count <= held + 1);
 	publish(gateway->inside, next);
 	retire(old, free);
 }
@@ -186,18 +180,15 @@ struct esp_tunnel *tunnel_hold(struct esp *esp, const char *id)
 
 void tunnel_release(struct esp *esp, struct esp_tunnel *tunnel)
 {
+	invariant(tunnel->references > 0);
 	if (--tunnel->references == 0) {
 		map_remove_text(esp->tunnels, tunnel->id);
 		retire(tunnel, tunnel_free);
 	}
 }
 
-// Takes the tunnel's row away and leaves the reference that it was.
-static void forget_config(struct esp *esp, struct esp_tunnel *tunnel, struct tunnel_config *config)
+static void config_release(struct esp *esp, struct tunnel_config *config)
 {
-	if (config->customer) {
-		inside_remove(config->gateway, tunnel);
-	}
 	gateway_release(esp, config->gateway);
 	name_release(esp, config->connection);
 	retire(config, free);
@@ -219,12 +210,13 @@ void esp_tunnel_set(struct esp *esp, const struct esp_tunnel_row *row)
 		config->cloud = raw32(row->cloud_inside.octets);
 		config->customer = raw32(row->customer_inside.octets);
 	}
+	inside_put(config->gateway, (struct inside_pair){config->customer, config->cloud, tunnel});
 	publish(tunnel->config, config);
 	if (old) {
-		forget_config(esp, tunnel, old);
-	}
-	if (config->customer) {
-		inside_add(config->gateway, (struct inside_pair){config->customer, config->cloud, tunnel});
+		if (old->gateway != config->gateway) {
+			inside_put(old->gateway, (struct inside_pair){.tunnel = tunnel});
+		}
+		config_release(esp, old);
 	}
 }
 
@@ -234,7 +226,8 @@ void esp_tunnel_remove(struct esp *esp, const char *id)
 	struct tunnel_config *old = tunnel ? load(tunnel->config) : NULL;
 	if (old) {
 		publish(tunnel->config, NULL);
-		forget_config(esp, tunnel, old);
+		inside_put(old->gateway, (struct inside_pair){.tunnel = tunnel});
+		config_release(esp, old);
 		tunnel_release(esp, tunnel);
 	}
 }
@@ -287,11 +280,13 @@ static uint32_t number_take(struct esp *esp)
 		publish(esp->targets, next);
 		retire(old, free);
 	}
+	invariant(esp->targets_used < load(esp->targets)->capacity);
 	return esp->targets_used++;
 }
 
 static void number_give(struct esp *esp, uint32_t number)
 {
+	invariant(number >= TARGET_FIRST && number < esp->targets_used);
 	publish(load(esp->targets)->at[number], NULL);
 	if (esp->waiting_count == esp->numbers_capacity || esp->free_count == esp->numbers_capacity) {
 		esp->numbers_capacity = esp->numbers_capacity ? 2 * esp->numbers_capacity : 1024;
@@ -315,6 +310,7 @@ static struct esp_group *group_hold(struct esp *esp, const char *id)
 		group = allocate(sizeof *group);
 		group->id = duplicate_text(id);
 		group->number = number_take(esp);
+		invariant(load(load(esp->targets)->at[group->number]) == NULL);
 		publish(load(esp->targets)->at[group->number], group);
 		map_insert_text(esp->groups, id, group);
 	}
@@ -324,6 +320,7 @@ static struct esp_group *group_hold(struct esp *esp, const char *id)
 
 static void group_release(struct esp *esp, struct esp_group *group)
 {
+	invariant(group->references > 0);
 	if (--group->references == 0) {
 		map_remove_text(esp->groups, group->id);
 		number_give(esp, group->number);
@@ -373,7 +370,9 @@ void esp_group_remove(struct esp *esp, const char *id)
 static void target_release(struct esp *esp, uint32_t number)
 {
 	if (number >= TARGET_FIRST) {
-		group_release(esp, load(load(esp->targets)->at[number]));
+		struct esp_group *group = load(load(esp->targets)->at[number]);
+		invariant(group && group->number == number);
+		group_release(esp, group);
 	}
 }
 
@@ -395,6 +394,7 @@ void esp_route_remove(struct esp *esp, const char *gateway_id, const struct pref
 	struct esp_gateway *gateway = map_find_text(esp->gateways, gateway_id);
 	uint32_t before = gateway ? fib_remove(gateway->fib, destination) : TARGET_NONE;
 	if (before != TARGET_NONE) {
+		invariant(esp->routes > 0);
 		esp->routes--;
 		target_release(esp, before);
 		gateway_release(esp, gateway);

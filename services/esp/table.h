@@ -68,6 +68,8 @@ struct tunnel_config {
 struct tunnel_counters {
 	_Alignas(64) counter packets_in;
 	counter bytes_in, packets_out, bytes_out, drops;
+	instant icmp_refilled; // the worker's own
+	unsigned icmp_tokens;
 };
 struct esp_tunnel {
 	char *id;
@@ -103,8 +105,7 @@ struct targets {
 
 // ---- security association pair ----
 struct path {
-	uint32_t local, remote; // network order
-	uint16_t local_port, remote_port;
+	struct outer local, remote;
 };
 struct sa_out { // of one worker
 	_Alignas(64) counter packets;
@@ -112,28 +113,35 @@ struct sa_out { // of one worker
 	uint64_t burst;    // in which `datagram` was opened
 	uint32_t datagram; // index of the one that takes more
 };
+// Where the peer's packets come from when that is not the SA's path. One worker writes, the control thread reads: an odd
+// version is being written.
+struct seen {
+	_Atomic uint32_t version;
+	_Atomic uint64_t words[3];
+};
 struct sa {
+	// what nobody writes once it is published
 	struct esp_tunnel *tunnel;
 	struct suite suite;
-	// inbound: written by worker `inbound_spi % workers` only
-	uint32_t inbound_spi;
-	struct cipher *open;
-	counter packets_in, bytes_in;
-	_Atomic instant last_in;
-	_Atomic uint64_t seen; // outer source where it differs: address << 16 | port
-	struct replay replay;
-	// outbound
-	uint32_t outbound_spi;
-	bool udp, extended;
-	struct cipher *seal;
-	struct sequence sequence;
-	uint16_t mtu;       // octets of the longest inner packet
-	struct sa_out *out; // of each worker
+	uint32_t inbound_spi, outbound_spi;
+	bool extended;
+	struct cipher *open, *seal;
+	struct sa_out *out;                 // of each worker
+	struct esp_sequence_record *record; // NULL: not kept
 	_Atomic(struct path *) path;
+	_Atomic uint16_t mtu; // octets of the longest inner packet
+	// inbound: written by worker `inbound_spi % workers` only
+	_Alignas(64) counter packets_in;
+	counter bytes_in;
+	_Atomic instant last_in;
+	struct seen seen;
+	struct replay replay;
+	// outbound: by all workers
+	_Alignas(64) struct sequence sequence;
 	// the control thread's
-	struct sa *next; // of the tunnel
-	uint8_t fingerprint[32];
-	uint8_t record[16];
+	_Alignas(64) struct sa *next; // of the tunnel
+	uint8_t fingerprint[32];      // of all that makes it this SA
+	uint8_t fingerprint_out[16];  // of what its outbound numbers belong to
 	uint64_t generation;
 	struct esp_sa_usage told; // tunnel NULL: never
 	bool in_use;

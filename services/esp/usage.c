@@ -6,7 +6,7 @@
 static bool same_sa_usage(const struct esp_sa_usage *a, const struct esp_sa_usage *b)
 {
 	return a->tunnel == b->tunnel && a->packets_in == b->packets_in && a->packets_out == b->packets_out &&
-	       a->last_in == b->last_in && a->seen_address == b->seen_address && a->seen_port == b->seen_port;
+	       a->last_in == b->last_in && outer_equal(&a->seen, &b->seen);
 }
 
 // Since it was told, packets went out and none came in.
@@ -20,6 +20,25 @@ static bool same_tunnel_usage(const struct esp_tunnel_usage *a, const struct esp
 	return a->id == b->id && a->packets_in == b->packets_in && a->packets_out == b->packets_out && a->drops == b->drops;
 }
 
+static struct outer seen_at(const struct sa *sa)
+{
+	uint64_t words[3];
+	uint32_t version;
+	do {
+		version = atomic_load_explicit(&sa->seen.version, memory_order_acquire);
+		for (unsigned i = 0; i < 3; i++) {
+			words[i] = atomic_load_explicit(&sa->seen.words[i], memory_order_relaxed);
+		}
+		atomic_thread_fence(memory_order_acquire);
+	} while (version % 2 != 0 || version != atomic_load_explicit(&sa->seen.version, memory_order_relaxed));
+	struct outer seen;
+	memcpy(&seen, words, sizeof seen);
+	const struct path *path = load(sa->path);
+	bool own = memcmp(seen.octets, path->remote.octets, sizeof seen.octets) == 0 &&
+	           (path->remote.port == 0 || path->remote.port == seen.port);
+	return own ? (struct outer){0} : seen;
+}
+
 void esp_each_sa(struct esp *esp, enum esp_sas which, void (*each)(void *context, const struct esp_sa_usage *usage),
                  void *context)
 {
@@ -29,7 +48,6 @@ void esp_each_sa(struct esp *esp, enum esp_sas which, void (*each)(void *context
 		if (!sa || sa == esp->tombstone) {
 			continue;
 		}
-		uint64_t seen = atomic_load_explicit(&sa->seen, memory_order_relaxed);
 		struct esp_sa_usage usage = {
 		    .tunnel = sa->tunnel->id,
 		    .inbound_spi = sa->inbound_spi,
@@ -37,8 +55,7 @@ void esp_each_sa(struct esp *esp, enum esp_sas which, void (*each)(void *context
 		    .packets_in = counted(&sa->packets_in),
 		    .last_in = atomic_load_explicit(&sa->last_in, memory_order_relaxed),
 		    .sequence_out = atomic_load_explicit(&sa->sequence.next, memory_order_relaxed) - 1,
-		    .seen_address = (uint32_t)(seen >> 16),
-		    .seen_port = (uint16_t)seen,
+		    .seen = seen_at(sa),
 		};
 		for (unsigned w = 0; w < esp->config.workers; w++) {
 			usage.packets_out += counted(&sa->out[w].packets);

@@ -10,12 +10,17 @@ enum {
 	WORKER_DATAGRAMS = 512,
 	WORKER_FRAMES = 640,
 	WORKER_FLOWS = 64,
-	ENCAP_SEGMENTS = 2048,                      // of one frame of vpn0; TCP's smallest MSS makes 1,400
-	ENCAP_ARENA = 65536 + ENCAP_SEGMENTS * 160, // octets that one frame may become
+	ENCAP_SEGMENTS = 2048, // of one frame of vpn0; TCP's smallest MSS makes 1,400
+	// Octets around a segment's payload: IP and TCP with all their options, ESP header, IV, padding with its two octets,
+	// ICV.
+	SEGMENT_AROUND = 120 + 8 + 16 + 17 + 32,
+	ENCAP_ARENA =
+	    65536 + ENCAP_SEGMENTS * SEGMENT_AROUND + 1024, // octets that one frame may become, an ICMP error among them
 	ENCAP_DATAGRAMS = 2 * ESP_SEGMENTS + 16,
 	DECAP_FRAMES = ESP_SEGMENTS + 2, // that one received datagram may become
 	DECAP_BATCH = 32,
 	SEAL_TAIL = 24, // octets of a trailer with its padding, at most
+	IPV6_MTU_MIN = 1280,
 };
 
 // How a frame for vpn0 came about, for putting the next segment of its flow behind it.
@@ -53,10 +58,6 @@ struct esp_worker {
 	const struct sa *checked_sa;
 	uint64_t checked_pair;
 
-	// ICMP to vpn0
-	instant icmp_refilled;
-	unsigned icmp_tokens;
-
 	struct crypto_op ops[DECAP_BATCH];
 	struct sa *op_sas[DECAP_BATCH];
 	uint8_t op_tags[DECAP_BATCH][2 * CRYPTO_ICV_MAX];
@@ -64,9 +65,14 @@ struct esp_worker {
 
 void worker_drop(struct esp_worker *worker, struct esp_tunnel *tunnel, enum esp_drop reason, uint64_t packets);
 
-// outbound.c: which tunnel and SA a packet from vpn0 takes; NULL when it was dropped.
-struct sa *outbound_find(struct esp_worker *worker, struct esp_gateway *gateway, const uint8_t *packet,
-                         const struct inner *inner);
+// outbound.c: which tunnel and SA a packet from vpn0 takes, or why it goes nowhere. Changes nothing.
+struct outbound {
+	struct sa *sa;             // NULL: dropped
+	enum esp_drop reason;      // ESP_DROPS: not dropped
+	struct esp_tunnel *tunnel; // whose drop it is, or NULL: nobody's
+};
+struct outbound outbound_find(const struct esp *esp, const struct esp_gateway *gateway, const uint8_t *packet,
+                              const struct inner *inner);
 
 // seal.c: one run of packets of one SA.
 struct seal_run {
@@ -87,6 +93,7 @@ struct offload {
 	bool partial; // checksum to be finished
 	uint16_t start, offset;
 	uint16_t segment; // 0: not a super-frame
+	uint32_t packets; // that the frame stands for
 };
 bool offload_read(const uint8_t *frame, const struct inner *inner, struct offload *out);
 void offload_finish(uint8_t *packet, const struct inner *inner, const struct offload *offload);
@@ -94,8 +101,9 @@ void segment_seal(struct esp_worker *worker, struct sa *sa, uint8_t *packet, con
                   const struct offload *offload);
 // fragment.c: fragmentation before encryption (RFC 4301 §8.2, RFC 791 §3.2); IPv4 without DF.
 void fragment_seal(struct esp_worker *worker, struct sa *sa, const uint8_t *packet, const struct inner *inner);
-// icmp.c: "fragmentation needed" (RFC 792, RFC 1191), "packet too big" (RFC 4443 §3.2), written back to vpn0.
-void icmp_too_big(struct esp_worker *worker, struct esp_gateway *gateway, const struct tunnel_config *config, unsigned mtu,
+// icmp.c: "fragmentation needed" (RFC 792, RFC 1191), "packet too big" (RFC 4443 §3.2), written back to vpn0. false: the
+// tunnel's rate is used up.
+bool icmp_too_big(struct esp_worker *worker, struct esp_gateway *gateway, struct esp_tunnel *tunnel, unsigned mtu,
                   const uint8_t *packet, const struct inner *inner);
 // coalesce.c: a packet for vpn0, joined to its flow's frame where that gives the same packets again when it is split.
 void coalesce_add(struct esp_worker *worker, struct esp_gateway *gateway, void *context, uint8_t *packet,
@@ -103,9 +111,18 @@ void coalesce_add(struct esp_worker *worker, struct esp_gateway *gateway, void *
 void coalesce_finish(struct esp_worker *worker);
 struct esp_frame *frame_add(struct esp_worker *worker, struct esp_gateway *gateway, void *context, uint8_t *packet,
                             uint32_t length);
-// inbound.c: may this tunnel send that packet there? Counts the drop when not.
-bool inbound_admit(struct esp_worker *worker, const struct sa *sa, const struct tunnel_config *config, const uint8_t *packet,
-                   const struct inner *inner);
+// inbound.c: may this tunnel send that packet there? ESP_DROPS when it may, else why not. Changes nothing.
+enum esp_drop inbound_admit(const struct esp *esp, const struct tunnel_config *config, const struct inner *inner);
+// Is it an ICMP error of a router that no route covers, about a packet that was sent to the tunnel's connection (RFC 4301 §6)?
+bool inbound_error_about_own(const struct esp *esp, const struct tunnel_config *config, const uint8_t *packet,
+                             const struct inner *inner);
+// Octets of the longest packet of this family that the tunnel takes. An IPv6 link takes 1,280 (RFC 8200 §5): where the path
+// does not, the outer packet is fragmented.
+static inline unsigned tunnel_mtu(const struct sa *sa, const struct inner *inner)
+{
+	unsigned mtu = atomic_load_explicit(&sa->mtu, memory_order_relaxed);
+	return inner->octets == 16 && mtu < IPV6_MTU_MIN ? IPV6_MTU_MIN : mtu;
+}
 uint16_t tunnel_mss(const struct tunnel_config *config, const struct sa *sa, const struct inner *inner); // 0: leave it
 
 static inline bool is_link_local(const uint8_t *address)

@@ -203,6 +203,12 @@ void ike_step(struct ike *ike, const struct ike_event *event, instant now, struc
 			tunnel_run(ike, tunnel);
 		}
 		break;
+	case IKE_EVENT_TUNNEL_KEPT:
+		if ((tunnel = tunnel_find(ike, event->text)) != NULL) {
+			tunnel->known = true;
+			tunnel_run(ike, tunnel);
+		}
+		break;
 	case IKE_EVENT_TUNNELS_KNOWN:
 		forget_unknown(ike);
 		break;

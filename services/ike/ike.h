@@ -66,6 +66,7 @@ enum ike_event_kind {
 	IKE_EVENT_DATAGRAM,
 	IKE_EVENT_TUNNEL,         // made or changed
 	IKE_EVENT_TUNNEL_REMOVED, // `text` is the tunnel id
+	IKE_EVENT_TUNNEL_KEPT,    // `text` is the id of a tunnel that there is, though nothing new is known of it
 	IKE_EVENT_TUNNELS_KNOWN,  // every tunnel there is was told: restored ones that were not are removed
 	IKE_EVENT_SECRET,         // `text` tunnel id, `secret`
 	IKE_EVENT_SECRET_REMOVED, // `text` tunnel id

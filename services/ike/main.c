@@ -13,6 +13,7 @@ static void time_is_up(void *context)
 {
 	struct ike_event event = {.kind = IKE_EVENT_TIME};
 	service_step(context, &event);
+	service_settle(context);
 }
 
 static void gather_metrics(void *context)

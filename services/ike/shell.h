@@ -5,14 +5,15 @@
 #include "common/bus/bus.h"
 #include "common/io/health.h"
 #include "common/io/loop.h"
-#include "services/ike/ike.h"
 #include "services/ike/crypto/seal.h"
+#include "services/ike/ike.h"
 
 struct service;
 
 // ---- bus_step.c ----
-// Gives the core one event and carries out what it answers.
+// Gives the core one event and takes what it answers; service_settle carries it out, once for a batch of steps.
 void service_step(struct service *service, const struct ike_event *event);
+void service_settle(struct service *service);
 
 // ---- bus.c ----
 struct ike_bus;
@@ -20,21 +21,26 @@ struct ike_bus;
 // tunnels.
 struct ike_bus *ike_bus_new(struct service *service, struct bus *bus, const char *node, const struct seal_key *seal_key);
 void ike_bus_free(struct ike_bus **bus);
-// Publishes the actions of one step that are rows (all but the datagrams), as one change of each table.
-void ike_bus_publish(struct ike_bus *bus, const struct ike_actions *actions);
-// The sequences that esp must have applied before a datagram of the last published step may leave.
+// The sequences that esp must have applied before a datagram may leave.
 struct barrier {
 	uint64_t child_sa, ike_sa;
 };
-struct barrier ike_bus_barrier(const struct ike_bus *bus);
 bool ike_bus_passed(const struct ike_bus *bus, const struct barrier *barrier);
+
+// ---- bus_publish.c ----
+// Takes the actions that are rows (all but the datagrams); what it keeps of them is gone from there.
+void ike_bus_take(struct ike_bus *bus, struct ike_actions *actions);
+// Publishes what was taken since the last time, as one change of each table.
+struct barrier ike_bus_commit(struct ike_bus *bus);
 
 // ---- net_output.c ----
 struct output;
 struct output *output_new(struct service *service);
 void output_free(struct output **output);
-// Queues the datagrams of one step behind the barrier; the first in is the first out.
-void output_queue(struct output *output, const struct ike_actions *actions, struct barrier barrier);
+// Takes the datagrams of one step: they wait for output_release, and then for the barrier.
+void output_take(struct output *output, struct ike_actions *actions);
+// What was taken since the last time belongs to this barrier, but for what need not wait.
+void output_release(struct output *output, struct barrier barrier);
 // Sends what the barrier lets go now. Called when an applied mark moves.
 void output_flush(struct output *output);
 
@@ -42,8 +48,10 @@ void output_flush(struct output *output);
 struct udp;
 struct udp *udp_new(struct service *service, struct loop *loop, const char *sockets_path);
 void udp_free(struct udp **udp);
-// From the address and port that the datagram names. A datagram the kernel refuses is counted: IKE retransmits.
-void udp_send(struct udp *udp, const struct ike_datagram *datagram);
+enum { SEND_BATCH = 64 };
+// From the addresses and ports that the datagrams name, at most SEND_BATCH of them. What the kernel refuses is counted: IKE
+// retransmits.
+void udp_send(struct udp *udp, const struct ike_datagram *const datagrams[], size_t count);
 
 // The parts, as main.c made them.
 struct service {

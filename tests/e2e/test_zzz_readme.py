@@ -30,6 +30,12 @@ def test_readme(tmp_path):
         assert "UP" in done.stdout and "Established" in done.stdout and "HIGHLY_AVAILABLE" in done.stdout, done.stdout
         assert re.search(r"192\.168\.0\.0/16.*PROPAGATED", done.stdout), done.stdout
         assert " 0% packet loss" in done.stdout, done.stdout
+        # Step 9: the port is down, traffic goes on by the other tunnel, the list and the connection say what is so; then it is UP again.
+        before, after = done.stdout.split("25 packets transmitted", 1)
+        assert before.count("bytes from 192.168.1.10") >= 3 + 10, done.stdout
+        down = after[:after.index("NOT_HIGHLY_AVAILABLE")]
+        assert len(re.findall(r"^tun-\S+ .* UP .*", down, re.M)) >= 1 and re.search(r"^tun-\S+ .* (CONNECTING|DOWN) ", down, re.M), done.stdout
+        assert re.search(r"^runningStatus +UP", after[len(down):], re.M), done.stdout
         assert region.leftovers() == {"processes": [], "namespaces": [], "files": []}, done.stdout
         print(done.stdout)
     finally:

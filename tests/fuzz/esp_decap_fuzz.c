@@ -112,7 +112,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	size_t step = (size_t)data[1] * 4;
 	data += 2;
 	size -= 2;
-	struct esp_received received = {.data = buffer, .address = 0x02020202, .port = 4500, .tos = (uint8_t)(mode >> 4)};
+	struct esp_received received = {.data = buffer, .from = outer_ipv4(0x02020202, 4500), .tos = (uint8_t)(mode >> 4)};
 	if (mode & 1) {
 		uint8_t *at = buffer;
 		uint8_t *first = NULL;

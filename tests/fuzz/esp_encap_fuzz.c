@@ -74,7 +74,8 @@ static void check(const struct ends *e, const struct esp_datagram *datagram)
 	}
 	esp_worker_begin(e->far_worker, SECONDS(1));
 	esp_decap(e->far_worker,
-	          &(struct esp_received){.data = whole, .length = length, .segment = datagram->segment, .port = 4500});
+	          &(struct esp_received){
+	              .data = whole, .length = length, .segment = datagram->segment, .from = outer_ipv4(0x02020202, 4500)});
 	esp_worker_end(e->far_worker);
 }
 

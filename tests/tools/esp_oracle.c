@@ -101,8 +101,8 @@ static void pass(const char *text, bool encap)
 	if (encap) {
 		esp_encap(worker, gateway, octets, ESP_VNET_HEADER + (size_t)length);
 	} else {
-		esp_decap(worker,
-		          &(struct esp_received){.data = octets + ESP_VNET_HEADER, .length = (size_t)length, .port = 4500});
+		esp_decap(worker, &(struct esp_received){
+		                      .data = octets + ESP_VNET_HEADER, .length = (size_t)length, .from = outer_ipv4(0, 4500)});
 	}
 	esp_worker_end(worker);
 	size_t datagrams, frames;

@@ -1,5 +1,5 @@
-// What one handshake costs: two cores, a handshake and a delete over and over, with the CPU time of each end and what it seals and
-// publishes. Nothing of the shell is in it but the seal.
+// What one handshake costs: two cores, a handshake and a delete over and over, with the CPU time of each end and what it seals
+// and publishes. Nothing of the shell is in it but the seal.
 //   ike_handshakes [count] [group]
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,6 +19,7 @@ struct datagram {
 static struct datagram flight[FLIGHT];
 static size_t flight_count;
 static struct ike *ends[2];
+static struct sealer *sealer;
 static int64_t spent[2];
 static size_t states, state_octets, rows;
 static instant clock_now = SECONDS(100);
@@ -33,7 +34,6 @@ static int64_t cpu(void)
 
 static void step(int end, const struct ike_event *event)
 {
-	static const struct seal_key key = {.octets = {1}};
 	static uint8_t sealed[65536];
 	struct ike_actions actions = {0};
 	int64_t begun = cpu();
@@ -41,8 +41,7 @@ static void step(int end, const struct ike_event *event)
 	for (size_t i = 0; i < actions.count; i++) {
 		const struct ike_action *action = &actions.items[i];
 		if (action->kind == IKE_ACTION_PUT_STATE) {
-			static const uint8_t nonce[SEAL_NONCE];
-			seal(&key, nonce, text_bytes("0123456789abcdef"), (struct bytes){action->octets, action->length}, sealed);
+			seal(sealer, text_bytes("0123456789abcdef"), (struct bytes){action->octets, action->length}, sealed);
 			states += end == 1;
 			state_octets += end == 1 ? action->length : 0;
 		}
@@ -95,6 +94,9 @@ int main(int argc, char **argv)
 	                                .group_count = 1};
 	static const char *const addresses[2] = {"198.51.100.17", "203.0.113.1"};
 	struct secret secret;
+	static const struct seal_key key = {.octets = {1}};
+	static const uint8_t incarnation[SEAL_INCARNATION];
+	sealer = sealer_new(&key, incarnation);
 	secret_set(&secret, text_bytes("a pre-shared key"));
 	for (int i = 0; i < 2; i++) {
 		configs[i] = (struct tunnel_config){.id = "tun-1",
@@ -141,11 +143,13 @@ int main(int argc, char **argv)
 		}
 	}
 	double n = (double)(count - 10);
-	printf("%ld of %ld came UP; a handshake and delete: initiator %.0f us, responder %.0f us; responder: %.1f states of %.0f octets, "
+	printf("%ld of %ld came UP; a handshake and delete: initiator %.0f us, responder %.0f us; responder: %.1f states of "
+	       "%.0f octets, "
 	       "%.1f rows\n",
 	       done, count, (double)spent[0] / n / 1000, (double)spent[1] / n / 1000, (double)states / n,
 	       states ? (double)state_octets / (double)states : 0.0, (double)rows / n);
 	ike_free(&ends[0]);
 	ike_free(&ends[1]);
+	sealer_free(&sealer);
 	return done == count ? 0 : 1;
 }

@@ -40,7 +40,8 @@ struct options {
 	bool openssl, udp, extended;
 	uint16_t mss;
 	uint32_t window;
-	unsigned workers; // 0: 1
+	unsigned workers;   // 0: 1
+	uint16_t outer_mtu; // 0: 1500
 	struct esp_sequence_record *sequences;
 	size_t sequence_count;
 };
@@ -80,7 +81,7 @@ static inline void side_init(struct side *side, const struct options *options, b
 	static const uint8_t seed[32] = {1};
 	struct esp_config config = {
 	    .workers = options->workers ? options->workers : 1,
-	    .outer_mtu = 1500,
+	    .outer_mtu = options->outer_mtu ? options->outer_mtu : 1500,
 	    .openssl = options->openssl,
 	    .hash_seed = 7,
 	    .sequences = cloud ? options->sequences : NULL,
@@ -209,7 +210,7 @@ static inline size_t decap(struct side *to, const struct packet *packet, uint8_t
 	esp_worker_begin(to->worker, SECONDS(1));
 	esp_decap(to->worker,
 	          &(struct esp_received){
-	              .data = copy.octets, .length = copy.length, .address = 0x010071cb, .port = 4500, .tos = copy.tos});
+	              .data = copy.octets, .length = copy.length, .from = outer_ipv4(0x010071cb, 4500), .tos = copy.tos});
 	esp_worker_end(to->worker);
 	size_t count;
 	const struct esp_frame *frames = esp_worker_frames(to->worker, &count);

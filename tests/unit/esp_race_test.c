@@ -1,5 +1,6 @@
 // Workers in full run while the control thread turns every table over: what a worker holds must stay alive as long as it may
-// look at it (the address sanitizer sees when it does not), and packets of flows whose rows stay are all there.
+// look at it (the address sanitizer sees when it does not), packets of flows whose rows stay are all there, and an SA that goes
+// and comes back with the same key never sends the same number twice.
 #include <pthread.h>
 #include <stdatomic.h>
 
@@ -7,18 +8,28 @@
 
 #include "common/base/random.h"
 
-enum { WORKERS = 2, TURNS = 300000 };
+enum { WORKERS = 2, TURNS = 300000, RECORDS = 256, RETURNING = 0x30000 };
+enum { NUMBERS_MAX = 4 << 20 };
 
 static struct esp *esp;
 static struct esp_gateway *gateway;
 static atomic_bool stop;
 static atomic_uint_fast64_t sent, steady_lost;
 static uint8_t key[64] = {3};
+static struct esp_sequence_record records[RECORDS];
+static uint64_t *numbers[WORKERS]; // SPI and number of what each worker sent by the SA that comes and goes
+static size_t number_count[WORKERS];
 
 // Each worker's SA loops back to itself: what it sends it receives.
 static void set_sa(const char *tunnel, uint32_t spi, uint64_t generation)
 {
-	struct esp_sa_keys keys = {.spi = spi, .encryption = {key, 20}};
+	// Those that come and go at random have a new key each time, as after a rekeying; the others keep theirs.
+	uint8_t own[20];
+	memcpy(own, key, sizeof own);
+	if (spi < 0x20000) {
+		memcpy(own, &generation, sizeof generation);
+	}
+	struct esp_sa_keys keys = {.spi = spi, .encryption = {own, sizeof own}};
 	assert_null(esp_sa_set(esp, &(struct esp_sa_row){
 	                                .tunnel = tunnel,
 	                                .inbound = keys,
@@ -38,12 +49,17 @@ static void one_burst(struct esp_worker *worker, unsigned index, struct random *
 {
 	static _Thread_local uint8_t frame[4096];
 	char destination[32];
-	bool steady = random_below(random, 2);
+	bool steady = random_below(random, 2), returning = !steady && random_below(random, 2);
 	esp_worker_begin(worker, SECONDS(1));
 	for (int i = 0; i < 8; i++) {
 		struct build build = to_idc;
-		snprintf(destination, sizeof destination, steady ? "172.16.%u.1" : "192.168.%u.1",
-		         steady ? index : random_below(random, 16));
+		snprintf(destination, sizeof destination,
+		         steady      ? "172.16.%u.1"
+		         : returning ? "172.17.%u.1"
+		                     : "192.168.%u.1",
+		         steady      ? index
+		         : returning ? 0
+		                     : random_below(random, 16));
 		build.destination = destination;
 		esp_encap(worker, gateway, frame, build_frame(&build, frame));
 	}
@@ -57,6 +73,10 @@ static void one_burst(struct esp_worker *worker, unsigned index, struct random *
 		for (unsigned v = 0; v < datagrams[i].iov_count; v++) {
 			memcpy(wire + at, datagrams[i].iov[v].iov_base, datagrams[i].iov[v].iov_len);
 			at += datagrams[i].iov[v].iov_len;
+		}
+		for (size_t packet = 0; returning && packet < runs[i].length && number_count[index] < NUMBERS_MAX;
+		     packet += runs[i].segment) {
+			memcpy(&numbers[index][number_count[index]++], runs[i].data + packet, 8);
 		}
 		at += ESP_TAILROOM;
 		atomic_fetch_add(&sent, datagrams[i].count);
@@ -142,6 +162,35 @@ static void turn_over(struct random *random, unsigned turn)
 		set_sa("steady-0", 0x20000, turn);
 		set_sa("steady-1", 0x20001, turn);
 	}
+	if (turn % 2048 == 0) {
+		esp_sa_remove(esp, "returning", RETURNING);
+		set_sa("returning", RETURNING, turn);
+	}
+}
+
+static int by_number(const void *a, const void *b)
+{
+	return memcmp(a, b, sizeof(uint64_t));
+}
+
+static void assert_no_number_twice(void)
+{
+	size_t total = 0;
+	for (unsigned i = 0; i < WORKERS; i++) {
+		total += number_count[i];
+	}
+	uint64_t *all = calloc(total + 1, sizeof *all), *at = all;
+	for (unsigned i = 0; i < WORKERS; i++) {
+		memcpy(at, numbers[i], number_count[i] * sizeof *at);
+		at += number_count[i];
+		free(numbers[i]);
+	}
+	qsort(all, total, sizeof *all, by_number);
+	for (size_t i = 1; i < total; i++) {
+		assert_true(all[i] != all[i - 1]);
+	}
+	assert_true(total > 1000);
+	free(all);
 }
 
 static void tables_turn_over_under_load(void **state)
@@ -150,7 +199,13 @@ static void tables_turn_over_under_load(void **state)
 	static int context;
 	struct random random;
 	random_init_number(&random, 8);
-	esp = esp_new(&(struct esp_config){.workers = WORKERS, .outer_mtu = 1500, .hash_seed = 3});
+	esp = esp_new(&(struct esp_config){
+	    .workers = WORKERS, .outer_mtu = 1500, .hash_seed = 3, .sequences = records, .sequence_count = RECORDS});
+	group_set(esp, "nhg-returning", "returning", "vpn");
+	route_set(esp, "172.17.0.0/16", "nhg-returning");
+	for (unsigned i = 0; i < WORKERS; i++) {
+		numbers[i] = calloc(NUMBERS_MAX, sizeof *numbers[i]);
+	}
 	gateway = esp_gateway_set(esp, "bgw", true, &context);
 	route_set(esp, "10.0.0.0/8", NULL);
 	for (unsigned i = 0; i < WORKERS; i++) {
@@ -174,6 +229,7 @@ static void tables_turn_over_under_load(void **state)
 		pthread_join(threads[i], NULL);
 	}
 	assert_int_equal(atomic_load(&steady_lost), 0);
+	assert_no_number_twice();
 	print_message("%llu packets sent while the tables turned over\n", (unsigned long long)atomic_load(&sent));
 	esp_free(&esp);
 }

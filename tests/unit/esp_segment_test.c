@@ -309,6 +309,38 @@ static void one_write_for_a_super_frame(void **state)
 	pair_fini(&pair);
 }
 
+// The bits beside TCP's data offset (AccECN's AE among them) would be given to every part when a joined frame is split.
+static void segments_with_accurate_ecn_stay_alone(void **state)
+{
+	(void)state;
+	struct pair pair;
+	pair_init(&pair, &gcm_udp);
+	for (unsigned bits = 0; bits < 16; bits++) {
+		static uint8_t pieces[8][512];
+		size_t count;
+		for (unsigned i = 0; i < 8; i++) {
+			struct build build = to_idc;
+			build.protocol = 6;
+			build.flags = 0x10;
+			build.sequence = 64 * i;
+			build.fragment = 0x4000;
+			size_t length = build_frame(&build, frame);
+			frame[ESP_VNET_HEADER + 32] |= (uint8_t)(i % 2 ? bits : 0);
+			seal_checksums(frame + ESP_VNET_HEADER, length - ESP_VNET_HEADER);
+			assert_int_equal(encap(&pair.a, frame, length, packets, 8), 1);
+			memcpy(pieces[i], packets[0].octets, packets[0].length);
+		}
+		esp_worker_begin(pair.b.worker, SECONDS(1));
+		for (unsigned i = 0; i < 8; i++) {
+			esp_decap(pair.b.worker, &(struct esp_received){.data = pieces[i], .length = packets[0].length});
+		}
+		esp_worker_end(pair.b.worker);
+		esp_worker_frames(pair.b.worker, &count);
+		assert_int_equal(count, bits ? 8 : 1);
+	}
+	pair_fini(&pair);
+}
+
 static void small_packets_of_a_tunnel_share_a_send(void **state)
 {
 	(void)state;
@@ -338,6 +370,7 @@ int main(void)
 	    cmocka_unit_test(splits_like_a_host_cbc),
 	    cmocka_unit_test(coalescing_is_undone_by_splitting),
 	    cmocka_unit_test(one_write_for_a_super_frame),
+	    cmocka_unit_test(segments_with_accurate_ecn_stay_alone),
 	    cmocka_unit_test(small_packets_of_a_tunnel_share_a_send),
 	};
 	return cmocka_run_group_tests_name("esp_segment", tests, NULL, NULL);

@@ -92,7 +92,7 @@ static int tunnel_of(struct fan *fan, const struct build *build)
 	esp_worker_end(fan->side.worker);
 	size_t count;
 	const struct esp_datagram *datagrams = esp_worker_datagrams(fan->side.worker, &count);
-	return count == 0 ? -1 : (int)(datagrams[0].remote >> 24);
+	return count == 0 ? -1 : datagrams[0].remote.octets[3];
 }
 
 static struct build flow(unsigned i)
@@ -251,6 +251,36 @@ static void rekeying_by_generation(void **state)
 	pair_fini(&pair);
 }
 
+// The replay window and UDP encapsulation are not the SA: a row that changes them changes no window, counter or number.
+static void a_changed_row_keeps_the_sa(void **state)
+{
+	(void)state;
+	struct pair pair;
+	pair_init(&pair, &gcm_udp);
+	static struct packet old;
+	size_t length = build_frame(
+	    &(struct build){.protocol = 17, .source = "192.168.3.4", .destination = "10.0.1.5", .payload = 40}, frame);
+	for (int i = 0; i < 5; i++) {
+		assert_int_equal(encap(&pair.b, frame, length, &old, 1), 1);
+		assert_true(decap(&pair.a, &old, plain) > 0);
+		assert_int_equal(encap(&pair.a, frame, build_frame(&to_idc, frame), packets, 8), 1);
+		length = build_frame(
+		    &(struct build){.protocol = 17, .source = "192.168.3.4", .destination = "10.0.1.5", .payload = 40}, frame);
+	}
+	unsigned mtu = esp_tunnel_mtu(pair.a.esp, "tun");
+	pair.row_a.replay_window = 64;
+	pair.row_a.udp = false;
+	assert_null(esp_sa_set(pair.a.esp, &pair.row_a));
+	assert_int_equal(esp_tunnel_mtu(pair.a.esp, "tun"), mtu + 8);
+	assert_int_equal(decap(&pair.a, &old, plain), 0);
+	assert_int_equal(esp_drops(pair.a.esp, ESP_DROP_REPLAY), 1);
+	assert_int_equal(encap(&pair.a, frame, build_frame(&to_idc, frame), packets, 8), 1);
+	assert_int_equal(packets[0].octets[7], 6);
+	size_t count;
+	assert_int_equal(esp_worker_datagrams(pair.a.worker, &count)->remote.port, 0);
+	pair_fini(&pair);
+}
+
 static void rows_that_cannot_be_taken(void **state)
 {
 	(void)state;
@@ -354,13 +384,10 @@ static void churn(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(flows_spread_evenly_and_stay),
-	    cmocka_unit_test(fragments_go_by_addresses_alone),
-	    cmocka_unit_test(only_the_lost_members_flows_move),
-	    cmocka_unit_test(longest_prefix_wins),
-	    cmocka_unit_test(rekeying_by_generation),
-	    cmocka_unit_test(rows_that_cannot_be_taken),
-	    cmocka_unit_test(churn),
+	    cmocka_unit_test(flows_spread_evenly_and_stay),     cmocka_unit_test(fragments_go_by_addresses_alone),
+	    cmocka_unit_test(only_the_lost_members_flows_move), cmocka_unit_test(longest_prefix_wins),
+	    cmocka_unit_test(rekeying_by_generation),           cmocka_unit_test(a_changed_row_keeps_the_sa),
+	    cmocka_unit_test(rows_that_cannot_be_taken),        cmocka_unit_test(churn),
 	};
 	return cmocka_run_group_tests_name("esp_table", tests, NULL, NULL);
 }
