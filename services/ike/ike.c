@@ -48,6 +48,7 @@ void ike_free(struct ike **ike)
 	map_free(&(*ike)->sas, NULL);
 	map_free(&(*ike)->child_spis, NULL);
 	heap_fini(&(*ike)->deadlines);
+	free((*ike)->scratch);
 	admission_free(&(*ike)->admission);
 	wipe(*ike, sizeof **ike);
 	free(*ike);

@@ -25,7 +25,8 @@ static struct bytes hex(const char *text, uint8_t *out, size_t capacity)
 	return (struct bytes){out, (size_t)length};
 }
 
-// Answers that others have published: a few of them are kept in the project, and all of them are read where somebody has put them.
+// Answers that others have published: a few of them are kept in the project, and all of them are read where somebody has put
+// them.
 enum answers { KEPT, PUBLISHED };
 
 static FILE *vectors(enum answers answers, const char *name)
@@ -35,10 +36,11 @@ static FILE *vectors(enum answers answers, const char *name)
 	snprintf(path, sizeof path, "%s/%s", answers == KEPT ? "tests/unit/data" : folder ? folder : "../shared/vectors", name);
 	FILE *file = fopen(path, "r");
 	if (!file && answers == PUBLISHED) {
-		print_message("skipped: %s is not there; %s\n", path,
-		              strncmp(name, "wycheproof", 10) == 0
-		                  ? "it is testvectors_v1 of https://github.com/C2SP/wycheproof"
-		                  : "it is nss/tests/fips/cavs_samples/IKE/fax of https://ftp.mozilla.org/pub/security/nss/releases");
+		print_message(
+		    "skipped: %s is not there; %s\n", path,
+		    strncmp(name, "wycheproof", 10) == 0
+		        ? "it is testvectors_v1 of https://github.com/C2SP/wycheproof"
+		        : "it is nss/tests/fips/cavs_samples/IKE/fax of https://ftp.mozilla.org/pub/security/nss/releases");
 		skip();
 	}
 	assert_non_null(file); // the kept ones are found from the top of the project

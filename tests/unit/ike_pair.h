@@ -29,8 +29,12 @@ struct end {
 	char details[8192]; // of all events, a line each
 	unsigned statuses;
 };
+struct nat { // before one end: the ports that the other sees for 500 and 4500; 0: none
+	uint16_t for_500, for_4500;
+};
 struct copy {
 	int to;
+	instant at;
 	struct ike_datagram datagram;
 	uint8_t *octets;
 };
@@ -42,6 +46,8 @@ struct pair {
 	struct copy record[RECORD]; // everything that was ever sent
 	size_t record_count;
 	bool cut;
+	duration delay; // one way
+	struct nat nats[2];
 };
 
 static inline void send(struct pair *p, int from, const struct ike_action *action)
@@ -53,9 +59,18 @@ static inline void send(struct pair *p, int from, const struct ike_action *actio
 	                                      .local_port = action->datagram.remote_port,
 	                                      .remote_port = action->datagram.local_port,
 	                                      .octets = {copy.octets, action->length}};
+	if (p->nats[from].for_500) {
+		copy.datagram.remote_port = copy.datagram.remote_port == 500 ? p->nats[from].for_500 : p->nats[from].for_4500;
+	}
+	const struct nat *theirs = &p->nats[!from];
+	if (theirs->for_500) {
+		uint16_t to = copy.datagram.local_port;
+		copy.datagram.local_port = to == theirs->for_500 ? 500 : to == theirs->for_4500 ? 4500 : 0;
+	}
+	copy.at = p->now + p->delay;
 	assert_true(p->record_count < RECORD && p->flight_count < FLIGHT);
 	p->record[p->record_count++] = copy;
-	if (!p->cut) {
+	if (!p->cut && copy.datagram.local_port != 0) {
 		p->flight[p->flight_count++] = copy;
 	}
 }
@@ -161,12 +176,13 @@ static inline void run(struct pair *p, duration time)
 {
 	instant until = p->now + time;
 	for (;;) {
-		while (p->flight_count > 0) {
+		while (p->flight_count > 0 && p->flight[0].at <= p->now) {
 			struct copy first = p->flight[0];
 			memmove(p->flight, p->flight + 1, --p->flight_count * sizeof first);
 			step(p, first.to, &(struct ike_event){.kind = IKE_EVENT_DATAGRAM, .datagram = first.datagram});
 		}
 		instant next = instant_min(ike_deadline(p->ends[0].ike), ike_deadline(p->ends[1].ike));
+		next = p->flight_count > 0 ? instant_min(next, p->flight[0].at) : next;
 		if (next > until) {
 			break;
 		}

@@ -1,296 +1,194 @@
 // The saved state of an IKE SA: all that a core needs to go on as if it had never gone, message IDs, the request under way and
-// its private key included, and its tunnel as far as it is not told anew. One function per struct goes over the fields in both
-// directions, so that what is written is what is read. The format is this version's own: a state with another version is
-// refused, and the peer's liveness begins anew.
+// its private key included, and its tunnel as far as it is not told anew. Fields are tagged (archive.h): a version that knows
+// more, or less, goes on with what it knows.
+#include "services/ike/tunnel/archive.h"
 #include "services/ike/tunnel/tunnel.h"
 
 #include "common/base/alloc.h"
+#include "common/base/invariant.h"
 #include <stdlib.h>
 #include <string.h>
 
-enum { STATE_VERSION = 2, STATE_MAX = 64 * 1024 };
+enum { STATE_FORMAT = 3, STATE_MAX = 48 * 1024 };
+enum { PART_CONFIG = 1, PART_TUNNEL, PART_IKE_SA, PART_CHILD_SA };
 
-struct archive {
-	struct writer *w; // NULL when reading
-	struct reader r;
-};
-
-static void number64(struct archive *a, uint64_t *value)
+static void nonce(struct archive *a, uint8_t tag, struct nonce *value)
 {
-	if (a->w) {
-		write_u64(a->w, *value);
-	} else {
-		*value = read_u64(&a->r);
-	}
+	size_t length = value->length;
+	archive_octets(a, tag, value->octets, sizeof value->octets, &length);
+	value->length = (uint16_t)length;
 }
 
-// An instant is that of CLOCK_MONOTONIC, which goes on when only the process ends.
-static void time64(struct archive *a, instant *value)
+static void list(struct archive *a, uint8_t tag, uint8_t *items, size_t capacity, uint8_t *count)
 {
-	uint64_t octets = (uint64_t)*value;
-	number64(a, &octets);
-	*value = (instant)octets;
+	size_t length = *count;
+	archive_octets(a, tag, items, capacity, &length);
+	*count = (uint8_t)length;
 }
 
-static void number32(struct archive *a, uint32_t *value)
+static void suite_fields(struct archive *a, void *of)
 {
-	uint64_t wide = *value;
-	number64(a, &wide);
-	*value = (uint32_t)wide;
+	struct suite *value = of;
+	archive_u8(a, 1, &value->encryption);
+	archive_u8(a, 2, &value->integrity);
+	archive_u8(a, 3, &value->prf);
+	archive_u8(a, 4, &value->group);
+	archive_flag(a, 5, &value->esn);
 }
 
-static void number16(struct archive *a, uint16_t *value)
+static void algorithms_fields(struct archive *a, void *of)
 {
-	uint64_t wide = *value;
-	number64(a, &wide);
-	*value = (uint16_t)wide;
+	struct algorithms *value = of;
+	list(a, 1, value->encryption, sizeof value->encryption, &value->encryption_count);
+	list(a, 2, value->integrity, sizeof value->integrity, &value->integrity_count);
+	list(a, 3, value->groups, sizeof value->groups, &value->group_count);
 }
 
-static void number8(struct archive *a, uint8_t *value)
+static void config_fields(struct archive *a, void *of)
 {
-	if (a->w) {
-		write_u8(a->w, *value);
-	} else {
-		*value = read_u8(&a->r);
-	}
+	struct tunnel_config *value = of;
+	archive_text(a, 1, value->id, sizeof value->id);
+	archive_text(a, 2, value->border_gateway_id, sizeof value->border_gateway_id);
+	archive_address(a, 3, &value->local);
+	archive_address(a, 4, &value->remote);
+	archive_text(a, 5, value->local_id, sizeof value->local_id);
+	archive_text(a, 6, value->remote_id, sizeof value->remote_id);
+	archive_flag(a, 7, &value->enabled);
+	archive_flag(a, 8, &value->initiate);
+	archive_flag(a, 9, &value->version_1);
+	archive_flag(a, 10, &value->force_encapsulation);
+	archive_part(a, 11, algorithms_fields, &value->ike);
+	archive_part(a, 12, algorithms_fields, &value->child);
+	archive_u32(a, 13, &value->ike_lifetime);
+	archive_u32(a, 14, &value->child_lifetime);
+	archive_u64(a, 15, &value->child_bytes);
+	archive_u64(a, 16, &value->child_packets);
+	archive_u32(a, 17, &value->rekey_margin);
+	archive_u32(a, 18, &value->rekey_fuzz);
+	archive_u32(a, 19, &value->replay_window);
+	archive_flag(a, 20, &value->dpd);
+	archive_u32(a, 21, &value->dpd_interval);
+	archive_u32(a, 22, &value->dpd_timeout);
+	archive_u8(a, 23, &value->dpd_action);
+	archive_u64(a, 24, &value->rekey_child_requests);
+	archive_u64(a, 25, &value->rekey_ike_requests);
+	archive_u64(a, 26, &value->restart_requests);
 }
 
-static void flag(struct archive *a, bool *value)
+static void tunnel_fields(struct archive *a, void *of)
 {
-	uint8_t octet = *value;
-	number8(a, &octet);
-	*value = octet != 0;
-}
-
-static void octets(struct archive *a, void *out, size_t length)
-{
-	if (a->w) {
-		write_bytes(a->w, (struct bytes){out, length});
-		return;
-	}
-	struct bytes run = read_bytes(&a->r, length);
-	memset(out, 0, length);
-	if (run.length == length) {
-		memcpy(out, run.data, length);
-	}
-}
-
-static void text(struct archive *a, char *out, size_t capacity)
-{
-	uint16_t length = (uint16_t)(a->w ? strlen(out) : 0);
-	number16(a, &length);
-	if (!a->w && length >= capacity) {
-		a->r.failed = true;
-		return;
-	}
-	octets(a, out, length);
-	if (!a->w) {
-		out[length] = '\0';
-	}
-}
-
-static void counted(struct archive *a, uint16_t *length, uint8_t *out, size_t capacity)
-{
-	number16(a, length);
-	if (*length > capacity) {
-		a->r.failed = true;
-		*length = 0;
-		return;
-	}
-	octets(a, out, *length);
-}
-
-static void allocated(struct archive *a, uint8_t **out, size_t *length)
-{
-	uint64_t wide = *length;
-	number64(a, &wide);
-	if (!a->w) {
-		if (wide > IKE_MESSAGE_MAX) {
-			a->r.failed = true;
-			wide = 0;
-		}
-		*length = (size_t)wide;
-		*out = wide > 0 ? allocate((size_t)wide) : NULL;
-	}
-	if (*out) {
-		octets(a, *out, *length);
-	}
-}
-
-static void secret(struct archive *a, struct secret *value)
-{
-	counted(a, &value->length, value->octets, sizeof value->octets);
-}
-
-static void nonce(struct archive *a, struct nonce *value)
-{
-	counted(a, &value->length, value->octets, sizeof value->octets);
-}
-
-static void address(struct archive *a, struct address *value)
-{
-	number8(a, &value->length);
-	octets(a, value->octets, sizeof value->octets);
-}
-
-static void suite(struct archive *a, struct suite *value)
-{
-	number8(a, &value->encryption);
-	number8(a, &value->integrity);
-	number8(a, &value->prf);
-	number8(a, &value->group);
-	flag(a, &value->esn);
-}
-
-static void algorithms(struct archive *a, struct algorithms *value)
-{
-	octets(a, value->encryption, sizeof value->encryption);
-	octets(a, value->integrity, sizeof value->integrity);
-	octets(a, value->groups, sizeof value->groups);
-	number8(a, &value->encryption_count);
-	number8(a, &value->integrity_count);
-	number8(a, &value->group_count);
-}
-
-static void config(struct archive *a, struct tunnel_config *value)
-{
-	text(a, value->id, sizeof value->id);
-	text(a, value->border_gateway_id, sizeof value->border_gateway_id);
-	address(a, &value->local);
-	address(a, &value->remote);
-	text(a, value->local_id, sizeof value->local_id);
-	text(a, value->remote_id, sizeof value->remote_id);
-	flag(a, &value->enabled);
-	flag(a, &value->initiate);
-	flag(a, &value->version_1);
-	flag(a, &value->force_encapsulation);
-	algorithms(a, &value->ike);
-	algorithms(a, &value->child);
-	number32(a, &value->ike_lifetime);
-	number32(a, &value->child_lifetime);
-	number64(a, &value->child_bytes);
-	number64(a, &value->child_packets);
-	number32(a, &value->rekey_margin);
-	number32(a, &value->rekey_fuzz);
-	number32(a, &value->replay_window);
-	flag(a, &value->dpd);
-	number32(a, &value->dpd_interval);
-	number32(a, &value->dpd_timeout);
-	number8(a, &value->dpd_action);
-	number64(a, &value->rekey_child_requests);
-	number64(a, &value->rekey_ike_requests);
-	number64(a, &value->restart_requests);
-}
-
-static void tunnel(struct archive *a, struct tunnel *value)
-{
+	struct tunnel *value = of;
 	uint8_t state = (uint8_t)value->state;
-	number8(a, &state);
+	archive_u8(a, 1, &state);
 	value->state = state <= TUNNEL_UP ? state : TUNNEL_DOWN;
-	time64(a, &value->since);
-	number64(a, &value->generation);
-	number64(a, &value->child_rekeys);
-	number64(a, &value->ike_rekeys);
-	number64(a, &value->event_number);
-	number64(a, &value->rekey_child_handled);
-	number64(a, &value->rekey_ike_handled);
-	number64(a, &value->restart_handled);
-	number8(a, &value->child_group);
+	archive_instant(a, 2, &value->since);
+	archive_u64(a, 3, &value->generation);
+	archive_u64(a, 4, &value->child_rekeys);
+	archive_u64(a, 5, &value->ike_rekeys);
+	archive_u64(a, 6, &value->event_number);
+	archive_u64(a, 7, &value->rekey_child_handled);
+	archive_u64(a, 8, &value->rekey_ike_handled);
+	archive_u64(a, 9, &value->restart_handled);
+	archive_u8(a, 10, &value->child_group);
 }
 
-static void traffic_count(struct archive *a, struct traffic_count *value)
+static void traffic_count_fields(struct archive *a, void *of)
 {
-	number64(a, &value->bytes);
-	number64(a, &value->packets);
-	number64(a, &value->bytes_before);
-	number64(a, &value->packets_before);
+	struct traffic_count *value = of;
+	archive_u64(a, 1, &value->bytes);
+	archive_u64(a, 2, &value->packets);
+	archive_u64(a, 3, &value->bytes_before);
+	archive_u64(a, 4, &value->packets_before);
 }
 
-static void child_sa(struct archive *a, struct child_sa *value)
+static void child_sa_fields(struct archive *a, void *of)
 {
-	number32(a, &value->spi_in);
-	number32(a, &value->spi_out);
-	number64(a, &value->generation);
-	suite(a, &value->suite);
-	secret(a, &value->encryption_in);
-	secret(a, &value->integrity_in);
-	secret(a, &value->encryption_out);
-	secret(a, &value->integrity_out);
-	number8(a, &value->state);
-	flag(a, &value->in_use);
-	flag(a, &value->rekey_wanted);
-	time64(a, &value->rekey_at);
-	time64(a, &value->expire_at);
-	time64(a, &value->remove_at);
-	time64(a, &value->confirmed_at);
-	number64(a, &value->bytes_soft);
-	number64(a, &value->packets_soft);
-	number64(a, &value->bytes_hard);
-	number64(a, &value->packets_hard);
-	number32(a, &value->replay_window);
-	traffic_count(a, &value->in);
-	traffic_count(a, &value->out);
+	struct child_sa *value = of;
+	archive_u32(a, 1, &value->spi_in);
+	archive_u32(a, 2, &value->spi_out);
+	archive_u64(a, 3, &value->generation);
+	archive_part(a, 4, suite_fields, &value->suite);
+	archive_secret(a, 5, &value->encryption_in);
+	archive_secret(a, 6, &value->integrity_in);
+	archive_secret(a, 7, &value->encryption_out);
+	archive_secret(a, 8, &value->integrity_out);
+	archive_u8(a, 9, &value->state);
+	archive_flag(a, 10, &value->in_use);
+	archive_flag(a, 11, &value->rekey_wanted);
+	archive_instant(a, 12, &value->rekey_at);
+	archive_instant(a, 13, &value->expire_at);
+	archive_instant(a, 14, &value->remove_at);
+	archive_instant(a, 15, &value->confirmed_at);
+	archive_u64(a, 16, &value->bytes_soft);
+	archive_u64(a, 17, &value->packets_soft);
+	archive_u64(a, 18, &value->bytes_hard);
+	archive_u64(a, 19, &value->packets_hard);
+	archive_u32(a, 20, &value->replay_window);
+	archive_part(a, 21, traffic_count_fields, &value->in);
+	archive_part(a, 22, traffic_count_fields, &value->out);
 }
 
-static void request(struct archive *a, struct request *value)
+static void request_fields(struct archive *a, void *of)
 {
-	number8(a, &value->kind);
+	struct request *value = of;
+	archive_u8(a, 1, &value->kind);
 	if (value->kind == REQUEST_NONE) {
 		return;
 	}
-	number32(a, &value->message_id);
-	allocated(a, &value->octets, &value->length);
-	time64(a, &value->first_sent);
-	time64(a, &value->resend_at);
-	time64(a, &value->interval);
-	nonce(a, &value->nonce);
-	number8(a, &value->exchange.group);
-	secret(a, &value->exchange.private_value);
-	number32(a, &value->new_spi);
-	number64(a, &value->new_ike_spi);
-	number32(a, &value->old_spi);
-	number32(a, &value->rival_child);
-	number64(a, &value->rival_ike);
-	flag(a, &value->decided);
-	nonce(a, &value->rival_lowest);
+	archive_u32(a, 2, &value->message_id);
+	archive_allocated(a, 3, &value->octets, &value->length, IKE_MESSAGE_MAX);
+	archive_instant(a, 4, &value->first_sent);
+	archive_instant(a, 5, &value->resend_at);
+	archive_instant(a, 6, &value->interval);
+	nonce(a, 7, &value->nonce);
+	archive_u8(a, 8, &value->exchange.group);
+	archive_secret(a, 9, &value->exchange.private_value);
+	archive_u32(a, 10, &value->new_spi);
+	archive_u64(a, 11, &value->new_ike_spi);
+	archive_u32(a, 12, &value->old_spi);
+	archive_u32(a, 13, &value->rival_child);
+	archive_u64(a, 14, &value->rival_ike);
+	archive_flag(a, 15, &value->decided);
+	nonce(a, 16, &value->rival_lowest);
 }
 
-static void ike_sa(struct archive *a, struct ike_sa *value)
+static void ike_sa_fields(struct archive *a, void *of)
 {
-	number64(a, &value->spi_i);
-	number64(a, &value->spi_r);
-	flag(a, &value->initiator);
-	number8(a, &value->state);
-	flag(a, &value->provisional);
-	flag(a, &value->encapsulate);
-	flag(a, &value->nat.supported);
-	flag(a, &value->nat.local);
-	flag(a, &value->nat.remote);
-	address(a, &value->local);
-	address(a, &value->remote);
-	number16(a, &value->local_port);
-	number16(a, &value->remote_port);
-	suite(a, &value->suite);
-	secret(a, &value->keys.d);
-	secret(a, &value->keys.ai);
-	secret(a, &value->keys.ar);
-	secret(a, &value->keys.ei);
-	secret(a, &value->keys.er);
-	number32(a, &value->next_request);
-	number32(a, &value->next_expected);
-	request(a, &value->request);
-	allocated(a, &value->response, &value->response_length);
-	nonce(a, &value->lowest);
-	time64(a, &value->created);
-	time64(a, &value->established);
-	time64(a, &value->rekey_at);
-	time64(a, &value->expire_at);
-	time64(a, &value->close_at);
-	time64(a, &value->new_child_at);
-	time64(a, &value->keepalive_at);
-	flag(a, &value->rekey_wanted);
-	flag(a, &value->had_child);
-	number16(a, &value->farewell);
+	struct ike_sa *value = of;
+	archive_u64(a, 1, &value->spi_i);
+	archive_u64(a, 2, &value->spi_r);
+	archive_flag(a, 3, &value->initiator);
+	archive_u8(a, 4, &value->state);
+	archive_flag(a, 5, &value->provisional);
+	archive_flag(a, 6, &value->encapsulate);
+	archive_flag(a, 7, &value->nat.supported);
+	archive_flag(a, 8, &value->nat.local);
+	archive_flag(a, 9, &value->nat.remote);
+	archive_address(a, 10, &value->local);
+	archive_address(a, 11, &value->remote);
+	archive_u16(a, 12, &value->local_port);
+	archive_u16(a, 13, &value->remote_port);
+	archive_part(a, 14, suite_fields, &value->suite);
+	archive_secret(a, 15, &value->keys.d);
+	archive_secret(a, 16, &value->keys.ai);
+	archive_secret(a, 17, &value->keys.ar);
+	archive_secret(a, 18, &value->keys.ei);
+	archive_secret(a, 19, &value->keys.er);
+	archive_u32(a, 20, &value->next_request);
+	archive_u32(a, 21, &value->next_expected);
+	archive_part(a, 22, request_fields, &value->request);
+	archive_allocated(a, 23, &value->response, &value->response_length, IKE_MESSAGE_MAX);
+	nonce(a, 24, &value->lowest);
+	archive_instant(a, 25, &value->created);
+	archive_instant(a, 26, &value->established);
+	archive_instant(a, 27, &value->rekey_at);
+	archive_instant(a, 28, &value->expire_at);
+	archive_instant(a, 29, &value->close_at);
+	archive_instant(a, 30, &value->new_child_at);
+	archive_instant(a, 31, &value->keepalive_at);
+	archive_flag(a, 32, &value->rekey_wanted);
+	archive_flag(a, 33, &value->had_child);
+	archive_u16(a, 34, &value->farewell);
 }
 
 void state_save(struct ike *ike, struct ike_sa *sa)
@@ -298,22 +196,21 @@ void state_save(struct ike *ike, struct ike_sa *sa)
 	if (sa->state != IKE_SA_ESTABLISHED && sa->state != IKE_SA_REPLACED && sa->state != IKE_SA_CLOSING) {
 		return;
 	}
-	uint8_t *buffer = allocate(STATE_MAX);
-	struct writer w = writer_of(buffer, STATE_MAX);
-	struct archive a = {.w = &w};
-	write_u8(&w, STATE_VERSION);
-	config(&a, &sa->tunnel->config);
-	tunnel(&a, sa->tunnel);
-	ike_sa(&a, sa);
-	write_u8(&w, (uint8_t)sa->child_count);
+	if (!ike->scratch) {
+		ike->scratch = allocate(STATE_MAX);
+	}
+	struct writer w = writer_of(ike->scratch, STATE_MAX);
+	struct archive a = archive_writing(&w);
+	write_u8(&w, STATE_FORMAT);
+	archive_part(&a, PART_CONFIG, config_fields, &sa->tunnel->config);
+	archive_part(&a, PART_TUNNEL, tunnel_fields, sa->tunnel);
+	archive_part(&a, PART_IKE_SA, ike_sa_fields, sa);
 	for (size_t i = 0; i < sa->child_count; i++) {
-		child_sa(&a, sa->children[i]);
+		archive_part(&a, PART_CHILD_SA, child_sa_fields, sa->children[i]);
 	}
-	if (!w.failed) {
-		action_state(ike, ike_sa_spi(sa), writer_bytes(&w));
-	}
-	wipe(buffer, writer_length(&w));
-	free(buffer);
+	invariant(!w.failed); // two messages and CHILDREN_MAX child SAs fit
+	action_state(ike, ike_sa_spi(sa), writer_bytes(&w));
+	wipe(ike->scratch, writer_length(&w));
 }
 
 // Sealed states are authentic, but an older version's could still be wrong: what would break an invariant is refused.
@@ -322,21 +219,20 @@ static bool sensible(const struct ike_sa *sa)
 	const struct encryption_algorithm *encryption = encryption_algorithm(sa->suite.encryption);
 	bool state = sa->state == IKE_SA_ESTABLISHED || sa->state == IKE_SA_REPLACED || sa->state == IKE_SA_CLOSING;
 	bool request_known = sa->request.kind <= REQUEST_PROBE && (sa->request.kind == REQUEST_NONE || sa->request.octets);
-	return state && request_known && encryption && hash_algorithm(sa->suite.prf) &&
+	return state && request_known && ike_sa_spi(sa) != 0 && encryption && hash_algorithm(sa->suite.prf) &&
 	       (encryption->aead || hash_algorithm(sa->suite.integrity));
 }
 
 static bool restore_children(struct ike *ike, struct archive *a, struct ike_sa *sa)
 {
-	uint8_t count = read_u8(&a->r);
-	if (count > CHILDREN_MAX) {
-		return false;
-	}
-	for (uint8_t i = 0; i < count; i++) {
+	struct archive part;
+	for (size_t after = 0; archive_next(a, PART_CHILD_SA, &after, &part);) {
 		struct child_sa *child = allocate(sizeof *child);
-		child_sa(a, child);
+		child->remove_at = INSTANT_NEVER;
+		child_sa_fields(&part, child);
 		struct bytes key = {(const uint8_t *)&child->spi_in, sizeof child->spi_in};
-		if (a->r.failed || child->state > CHILD_LINGERING || !encryption_algorithm(child->suite.encryption) ||
+		if (part.failed || sa->child_count == CHILDREN_MAX || child->state > CHILD_LINGERING || child->spi_in < 256 ||
+		    !encryption_algorithm(child->suite.encryption) || child->suite.integrity > INTEGRITY_SHA2_512 ||
 		    map_find(ike->child_spis, key)) {
 			wipe(child, sizeof *child);
 			free(child);
@@ -355,10 +251,10 @@ static struct tunnel *restore_tunnel(struct ike *ike, struct archive *a)
 {
 	struct tunnel_config saved;
 	memset(&saved, 0, sizeof saved);
-	config(a, &saved);
-	struct tunnel history = {0};
-	tunnel(a, &history);
-	if (a->r.failed || saved.id[0] == '\0') {
+	archive_part(a, PART_CONFIG, config_fields, &saved);
+	struct tunnel history = {.child_group = NO_GROUP};
+	archive_part(a, PART_TUNNEL, tunnel_fields, &history);
+	if (a->failed || saved.id[0] == '\0' || saved.local.length == 0 || saved.remote.length == 0) {
 		return NULL;
 	}
 	struct tunnel *found = tunnel_find(ike, saved.id);
@@ -382,21 +278,30 @@ static struct tunnel *restore_tunnel(struct ike *ike, struct archive *a)
 	return found;
 }
 
+// A millisecond for each that was restored before, but never so late that the peer would count as dead for it.
+static duration next_turn(struct ike *ike, duration half)
+{
+	duration most = half / 2 < SECONDS(5) ? half / 2 : SECONDS(5);
+	return most > 0 ? MILLISECONDS(map_count(ike->sas)) % most : 0;
+}
+
 bool state_restore(struct ike *ike, struct bytes state)
 {
-	struct archive a = {.r = reader_of(state)};
-	if (read_u8(&a.r) != STATE_VERSION) {
+	struct reader r = reader_of(state);
+	if (read_u8(&r) != STATE_FORMAT) {
 		return false;
 	}
+	struct archive a = archive_reading(read_rest(&r));
 	struct tunnel *found = restore_tunnel(ike, &a);
 	struct ike_sa *sa = found ? ike_sa_new(ike, found, true) : NULL;
 	if (!sa) {
 		return false;
 	}
-	ike_sa(&a, sa);
+	archive_part(&a, PART_IKE_SA, ike_sa_fields, sa);
 	bool good =
-	    !a.r.failed && sensible(sa) && !ike_sa_find(ike, ike_sa_spi(sa)) && restore_children(ike, &a, sa) && !a.r.failed;
+	    !a.failed && sensible(sa) && !ike_sa_find(ike, ike_sa_spi(sa)) && restore_children(ike, &a, sa) && !a.failed;
 	if (!good) {
+		sa->state = IKE_SA_CLOSED; // whatever it says
 		ike_sa_remove(ike, sa);
 		return false;
 	}
@@ -405,12 +310,14 @@ bool state_restore(struct ike *ike, struct bytes state)
 	if (sa->request.new_spi && !map_find(ike->child_spis, (struct bytes){(const uint8_t *)&sa->request.new_spi, 4})) {
 		map_insert(ike->child_spis, (struct bytes){(const uint8_t *)&sa->request.new_spi, 4}, ike);
 	}
-	// Nobody has listened in the meantime: the peer is asked at once, and has the rest of its time to answer.
+	// Nobody has listened in the meantime: the peer is asked soon, one after the other, and has the rest of its time to
+	// answer.
 	const struct tunnel_config *c = &found->config;
 	duration interval = SECONDS(c->dpd_interval), half = SECONDS(c->dpd_timeout) / 2;
-	sa->last_in = ike->now - (interval < half ? interval : half);
+	duration turn = next_turn(ike, half);
+	sa->last_in = ike->now - (interval < half ? interval : half) + turn;
 	if (sa->request.kind != REQUEST_NONE) {
-		sa->request.first_sent = sa->request.resend_at = ike->now;
+		sa->request.first_sent = sa->request.resend_at = ike->now + turn;
 		sa->request.interval = MILLISECONDS(500);
 		sa->request.urgent = false;
 	}

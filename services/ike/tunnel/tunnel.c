@@ -12,6 +12,8 @@ enum {
 	EVENT_REPEAT_SECONDS = 300,
 	REFUSED_PAUSE_SECONDS = 10,
 	BESIDE_PAUSE_SECONDS = 10,
+	TURN = 2, // milliseconds
+	TURNS_AT_ONCE = 100,
 };
 
 // ---- finding ----
@@ -418,6 +420,24 @@ static void run_sas(struct ike *ike, struct tunnel *tunnel)
 	}
 }
 
+// Attempts of many tunnels at once, after a start, are made one after the other: TURN apart, when those of the last
+// TURNS_AT_ONCE are over.
+static bool has_turn(struct ike *ike, struct tunnel *tunnel)
+{
+	if (tunnel->turn == 0) {
+		instant earliest = ike->now - TURNS_AT_ONCE * MILLISECONDS(TURN);
+		tunnel->turn = ike->last_turn + MILLISECONDS(TURN);
+		tunnel->turn = tunnel->turn > earliest ? tunnel->turn : earliest;
+		ike->last_turn = tunnel->turn;
+	}
+	if (tunnel->turn > ike->now) {
+		tunnel->retry_at = tunnel->turn;
+		return false;
+	}
+	tunnel->turn = 0;
+	return true;
+}
+
 void tunnel_run(struct ike *ike, struct tunnel *tunnel)
 {
 	const struct tunnel_config *config = &tunnel->config;
@@ -428,7 +448,7 @@ void tunnel_run(struct ike *ike, struct tunnel *tunnel)
 		close_all(ike, tunnel);
 	}
 	run_sas(ike, tunnel);
-	if (may_initiate(ike, tunnel) && ike->now >= tunnel->retry_at) {
+	if (may_initiate(ike, tunnel) && ike->now >= tunnel->retry_at && has_turn(ike, tunnel)) {
 		tunnel->retry_at = ike->now; // set when this attempt fails
 		version_of(ike, tunnel)->begin(ike, tunnel);
 	}

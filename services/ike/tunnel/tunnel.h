@@ -65,6 +65,7 @@ struct tunnel {
 	instant duplicates_since;        // since when IKE SAs of the peer were closed for being one too many, and how many
 	uint8_t duplicates_closed;
 	uint8_t child_group;            // with which a child SA was last made by CREATE_CHILD_SA; NO_GROUP
+	instant turn;                   // of its next attempt among those of other tunnels; 0: none yet
 	instant beside_at;              // when to begin a new IKE SA beside the one that stands; INSTANT_NEVER: not wanted
 	instant beside_last;            // when last one was begun
 	uint8_t failures;               // since it was last UP: how long the pause before the next attempt is
@@ -88,6 +89,8 @@ struct ike {
 	uint64_t counters[IKE_COUNTER_COUNT];
 	struct heap deadlines;                            // of the tunnels
 	const struct ike_version *versions[IKE_VERSIONS]; // by major version; NULL: not spoken
+	instant last_turn;                                // that was given to an attempt
+	uint8_t *scratch;                                 // where states are put together; NULL before the first
 	// During a step:
 	instant now;
 	struct ike_actions *out;
