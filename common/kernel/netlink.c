@@ -11,11 +11,22 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { ANSWER_CAPACITY = 65536 };
+// The answers of one batch fit into the socket's receive buffer whatever its default is (an answer counts for less than 1 KiB
+// there).
+enum { ANSWER_CAPACITY = 65536, BATCH_MESSAGES = 100, BATCH_OCTETS = BATCH_MESSAGES * 128 };
+
+struct batch { // requests that are not sent yet
+	bool open;
+	size_t count, length;
+	int error; // the first refusal since netlink_batch_begin
+	int tolerated[BATCH_MESSAGES];
+	_Alignas(struct nlmsghdr) char octets[BATCH_OCTETS];
+};
 
 struct netlink {
 	int fd;
 	uint32_t sequence;
+	struct batch batch;
 	_Alignas(struct nlmsghdr) char answer[ANSWER_CAPACITY];
 };
 
@@ -140,8 +151,83 @@ static int collect(struct netlink *netlink, uint32_t sequence, message_fn *each,
 	}
 }
 
+// ---- batches ----
+
+static void note(struct batch *batch, int error)
+{
+	batch->error = batch->error != 0 ? batch->error : error;
+}
+
+static void flush(struct netlink *netlink)
+{
+	struct batch *batch = &netlink->batch;
+	uint32_t first = netlink->sequence - (uint32_t)batch->count + 1;
+	size_t count = batch->count;
+	batch->count = 0;
+	if (count > 0 && send(netlink->fd, batch->octets, batch->length, 0) < 0) {
+		note(batch, -errno);
+		count = 0;
+	}
+	batch->length = 0;
+	// The kernel answers in the order of the requests.
+	for (size_t answered = 0; answered < count;) {
+		ssize_t length = recv(netlink->fd, netlink->answer, sizeof netlink->answer, 0);
+		if (length < 0 && errno == EINTR) {
+			continue;
+		}
+		if (length < 0) {
+			note(batch, -errno);
+			return;
+		}
+		int left = (int)length;
+		for (const struct nlmsghdr *header = (const struct nlmsghdr *)netlink->answer; mnl_nlmsg_ok(header, left);
+		     header = mnl_nlmsg_next(header, &left)) {
+			uint32_t position = header->nlmsg_seq - first;
+			if (position < count && header->nlmsg_type == NLMSG_ERROR) {
+				int error = error_of(header);
+				note(batch, error == batch->tolerated[position] ? 0 : error);
+				answered++;
+			}
+		}
+	}
+}
+
+void netlink_batch_begin(struct netlink *netlink)
+{
+	netlink->batch.open = true;
+}
+
+int netlink_batch_end(struct netlink *netlink)
+{
+	flush(netlink);
+	int error = netlink->batch.error;
+	netlink->batch.open = false;
+	netlink->batch.error = 0;
+	return error;
+}
+
+int message_change(struct netlink *netlink, struct message *message, int tolerated)
+{
+	struct batch *batch = &netlink->batch;
+	size_t length = NLMSG_ALIGN(message->header->nlmsg_len);
+	if (!batch->open || length > BATCH_OCTETS) {
+		int error = message_ask(netlink, message, NULL, NULL);
+		return error == tolerated ? 0 : error;
+	}
+	if (batch->count == BATCH_MESSAGES || batch->length + length > BATCH_OCTETS) {
+		flush(netlink);
+	}
+	message->header->nlmsg_seq = ++netlink->sequence;
+	memset(batch->octets + batch->length, 0, length);
+	memcpy(batch->octets + batch->length, message->header, message->header->nlmsg_len);
+	batch->length += length;
+	batch->tolerated[batch->count++] = tolerated;
+	return 0;
+}
+
 static int ask(struct netlink *netlink, struct nlmsghdr *header, message_fn *each, void *context)
 {
+	flush(netlink);
 	header->nlmsg_seq = ++netlink->sequence;
 	if (send(netlink->fd, header, header->nlmsg_len, 0) < 0) {
 		return -errno;

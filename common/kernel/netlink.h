@@ -95,6 +95,12 @@ int netlink_route_replace(struct netlink *netlink,
 int netlink_route_remove(struct netlink *netlink,
                          const struct netlink_route *route); // only table, destination and metric matter
 
+// ---- many routes at once ----
+// From here on changes of routes are put together; any other request, and netlink_batch_end, has them done first. Routes on
+// link are found by their device, so devices come before the batch. Beginning again changes nothing.
+void netlink_batch_begin(struct netlink *netlink);
+int netlink_batch_end(struct netlink *netlink); // 0, or the first refusal; the others were done all the same
+
 // ---- neighbours and the forwarding database of a vxlan ----
 struct netlink_neighbour {
 	int index;

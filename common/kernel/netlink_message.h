@@ -26,6 +26,8 @@ void message_nest_end(struct message *message, struct nlattr *nest);
 // Sends it and waits for the answer. When the answer is an object, `one` gets it. 0 or a negative errno.
 typedef void message_fn(void *context, const struct nlmsghdr *header);
 int message_ask(struct netlink *netlink, struct message *message, message_fn *one, void *context);
+// The same for a change that may be one of a batch; `tolerated`: the refusal that is none (-ESRCH), or 0.
+int message_change(struct netlink *netlink, struct message *message, int tolerated);
 // Asks for all objects of that type.
 int message_dump(struct netlink *netlink, uint16_t type, size_t size, uint8_t family, message_fn *each, void *context);
 

@@ -141,15 +141,14 @@ int netlink_route_replace(struct netlink *netlink, const struct netlink_route *r
 		put_via(&message, route);
 		fixed->rtm_scope = route->via.length > 0 ? RT_SCOPE_UNIVERSE : RT_SCOPE_LINK;
 	}
-	return message_ask(netlink, &message, NULL, NULL);
+	return message_change(netlink, &message, 0);
 }
 
 int netlink_route_remove(struct netlink *netlink, const struct netlink_route *route)
 {
 	struct message message;
 	begin_route(&message, RTM_DELROUTE, 0, route);
-	int error = message_ask(netlink, &message, NULL, NULL);
-	return error == -ESRCH ? 0 : error;
+	return message_change(netlink, &message, -ESRCH);
 }
 
 static struct address read_via(const struct nlattr *const *attribute)

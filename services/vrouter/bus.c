@@ -4,8 +4,8 @@
 // meanwhile. Then all namespaces of this host are read, and from then on each batch of rows is carried out at once. What the
 // kernel refuses is read again and tried again, every 100 ms.
 //
-// The nodes' liveness comes from their esp (node_status): it matters for routes that have no next-hop group of their own. An
-// esp that is silent for the node's timeout makes the node gone; one that restarts is back before.
+// The nodes' liveness comes from their esp (node_status): one that is silent for the node's timeout makes the node gone, and no
+// next hop any more, whatever route says; one that restarts is back before.
 #include "common/base/alloc.h"
 #include "common/bus/node_set.h"
 #include "common/io/health.h"

@@ -1,160 +1,126 @@
-// Destinations in the tables of a VPC: which of the rows for one is the route, and through which next-hop group. A group
-// without a living node keeps its routes and drops their traffic (a blackhole nexthop), so that it does not leave by a less
-// specific route for the time until route takes the routes away.
+// Destinations in the tables of a VPC: which of the rows for one are the route. Static rows come first, then those with the
+// shortest AS path; equally good ones, of different border gateways, forward together.
 #include "services/vrouter/model.h"
 
 #include "common/base/alloc.h"
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { KEY_TEXT = 160 };
-
-// ---- groups in use ----
-
-void use_free(void *value)
-{
-	struct use *use = value;
-	free(use->attachment_id);
-	free(use->group_id);
-	free(use);
-}
-
-static bool has_nexthop(const struct vpc *vpc, uint32_t id)
-{
-	const struct vrouter_item nexthop = {.kind = VROUTER_NEXTHOP, .nexthop.id = id};
-	struct item_key key = item_key(&nexthop);
-	return map_find(vpc->wanted[VROUTER_NEXTHOP], item_key_bytes(&key)) != NULL;
-}
-
-// The nodes that traffic of this use may go to. `gone`: also those that are gone.
-static size_t collect(const struct vrouter *vrouter, struct vpc *vpc, const struct use *use, bool gone,
-                      uint32_t members[static VROUTER_MEMBERS_MAX])
-{
-	const struct attachment *attachment = map_find_text(vrouter->attachments, use->attachment_id);
-	const struct names *gateway = attachment ? map_find_text(vrouter->gateways, attachment->gateway_id) : NULL;
-	const struct names *group = map_find_text(vrouter->groups, use->group_id);
-	bool all = use->group_id[0] == '\0';
-	size_t count = 0;
-	for (size_t i = 0; gateway && (all || group) && i < gateway->count && count < VROUTER_MEMBERS_MAX; i++) {
-		const struct node *node = node_with_fabric(vrouter, gateway->items[i]);
-		uint32_t id = nexthop_number(vpc, use->attachment_id, gateway->items[i]);
-		if (node && has_nexthop(vpc, id) && (all ? gone || !node->gone : has_name(group, gateway->items[i]))) {
-			members[count++] = id;
-		}
-	}
-	return count;
-}
-
-static int compare_numbers(const void *a, const void *b)
-{
-	uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
-	return (x > y) - (x < y);
-}
-
-static void evaluate_use(struct vrouter *vrouter, struct vpc *vpc, const struct use *use)
-{
-	uint32_t members[VROUTER_MEMBERS_MAX];
-	struct vrouter_item group = {.kind = VROUTER_GROUP, .group.id = use->id, .members = members};
-	group.member_count = collect(vrouter, vpc, use, false, members);
-	if (group.member_count == 0 && use->group_id[0] == '\0') {
-		group.member_count = collect(vrouter, vpc, use, true, members);
-	}
-	if (group.member_count == 0) {
-		members[group.member_count++] = VROUTER_BLACKHOLE;
-	}
-	qsort(members, group.member_count, sizeof members[0], compare_numbers);
-	want(vpc, &group);
-}
-
-void uses_evaluate(struct vrouter *vrouter, struct vpc *vpc, const char *group_id)
-{
-	struct map_cursor cursor = {0};
-	while (map_next(vpc->uses, &cursor)) {
-		const struct use *use = cursor.value;
-		if (!group_id || strcmp(use->group_id, group_id) == 0) {
-			evaluate_use(vrouter, vpc, use);
-		}
-	}
-}
-
-static struct use *take_use(struct vrouter *vrouter, struct vpc *vpc, const struct route_row *row)
-{
-	char key[KEY_TEXT];
-	snprintf(key, sizeof key, "%s/%s", row->attachment_id, row->group_id);
-	struct use *use = map_find_text(vpc->uses, key);
-	if (!use) {
-		use = allocate(sizeof *use);
-		*use = (struct use){.attachment_id = duplicate_text(row->attachment_id),
-		                    .group_id = duplicate_text(row->group_id),
-		                    .id = number_of(vpc, row->attachment_id, row->group_id, GROUP_RANGE)};
-		map_insert_text(vpc->uses, key, use);
-		evaluate_use(vrouter, vpc, use);
-	}
-	use->routes++;
-	return use;
-}
-
-static void release_use(struct vpc *vpc, struct use *use)
-{
-	if (!use || --use->routes > 0) {
-		return;
-	}
-	char key[KEY_TEXT];
-	snprintf(key, sizeof key, "%s/%s", use->attachment_id, use->group_id);
-	const struct vrouter_item group = {.kind = VROUTER_GROUP, .group.id = use->id};
-	unwant(vpc, &group);
-	map_remove_text(vpc->uses, key);
-	use_free(use);
-}
-
-// ---- destinations ----
-
 struct destination_key {
-	uint8_t octets[96];
+	uint8_t octets[24];
 	size_t length;
 };
 
-static struct destination_key key_of(const char *table_id, const struct prefix *prefix)
+static struct destination_key key_of(const struct table *table, const struct prefix *prefix)
 {
 	struct destination_key key = {0};
 	struct writer w = writer_of(key.octets, sizeof key.octets);
+	write_u32(&w, table->number);
 	write_u8(&w, prefix->length);
-	write_u8(&w, prefix->address.length);
 	write_bytes(&w, address_bytes(&prefix->address));
-	write_bytes(&w, (struct bytes){(const uint8_t *)table_id, strnlen(table_id, 64)});
 	key.length = writer_length(&w);
 	return key;
 }
 
-struct destination *destination_of(struct vpc *vpc, const char *table_id, const struct prefix *prefix)
+struct destination *destination_of(struct vpc *vpc, struct table *table, const struct prefix *prefix)
 {
-	struct destination_key key = key_of(table_id, prefix);
+	struct destination_key key = key_of(table, prefix);
 	struct bytes name = {key.octets, key.length};
 	struct destination *destination = map_find(vpc->destinations, name);
 	if (!destination) {
 		destination = allocate(sizeof *destination);
-		destination->table_id = duplicate_text(table_id);
+		destination->vpc = vpc;
+		destination->table = table;
+		table->references++;
 		destination->prefix = *prefix;
 		map_insert(vpc->destinations, name, destination);
 	}
+	invariant(destination->table == table);
 	return destination;
 }
 
 void destination_free(void *value)
 {
 	struct destination *destination = value;
-	free(destination->table_id);
 	free(destination->rows);
 	free(destination);
 }
 
-void destination_forget_if_empty(struct vpc *vpc, struct destination *destination)
+// ---- waiting for rows of other tables ----
+
+void waiting_free(void *value)
+{
+	struct waiting *waiting = value;
+	pointers_fini(&waiting->destinations);
+	free(waiting->key);
+	free(waiting);
+}
+
+static void stop_waiting(struct destination *destination)
+{
+	struct waiting *waiting = destination->waiting;
+	if (!waiting) {
+		return;
+	}
+	struct pointers *all = &waiting->destinations;
+	invariant(all->items[destination->waiting_at] == destination);
+	struct destination *last = all->items[--all->count];
+	all->items[destination->waiting_at] = last;
+	last->waiting_at = destination->waiting_at;
+	destination->waiting = NULL;
+	if (all->count == 0) {
+		map_remove_text(destination->vpc->waiting, waiting->key);
+		waiting_free(waiting);
+	}
+}
+
+static void wait_for(struct destination *destination, const char *kind, const char *id)
+{
+	char *key = format_text("%s/%s", kind, id);
+	struct waiting *waiting = map_find_text(destination->vpc->waiting, key);
+	if (!waiting) {
+		waiting = allocate(sizeof *waiting);
+		waiting->key = key;
+		map_insert_text(destination->vpc->waiting, key, waiting);
+	} else {
+		free(key);
+	}
+	invariant(!destination->waiting);
+	destination->waiting = waiting;
+	destination->waiting_at = waiting->destinations.count;
+	pointers_add(&waiting->destinations, destination);
+}
+
+void destinations_wake(struct vrouter *vrouter, struct vpc *vpc, const char *kind, const char *id)
+{
+	char *key = format_text("%s/%s", kind, id);
+	struct waiting *waiting = map_remove_text(vpc->waiting, key);
+	free(key);
+	if (!waiting) {
+		return;
+	}
+	for (size_t i = 0; i < waiting->destinations.count; i++) {
+		((struct destination *)waiting->destinations.items[i])->waiting = NULL;
+	}
+	for (size_t i = 0; i < waiting->destinations.count; i++) {
+		destination_evaluate(vrouter, waiting->destinations.items[i]);
+	}
+	waiting_free(waiting);
+}
+
+// ---- rows ----
+
+void destination_forget_if_empty(struct destination *destination)
 {
 	if (destination->row_count == 0 && !destination->fixed) {
-		struct destination_key key = key_of(destination->table_id, &destination->prefix);
+		struct vpc *vpc = destination->vpc;
+		struct table *table = destination->table;
+		struct destination_key key = key_of(table, &destination->prefix);
+		invariant(!destination->use);
+		stop_waiting(destination);
 		map_remove(vpc->destinations, (struct bytes){key.octets, key.length});
 		destination_free(destination);
+		table_release(vpc, table);
 	}
 }
 
@@ -174,76 +140,97 @@ void destination_remove_row(struct destination *destination, const struct route_
 	}
 }
 
-// Route shows one effective row for a destination; while it changes from one to another both may be here. Static first, then
-// the shorter AS path.
 static bool before(const struct route_row *a, const struct route_row *b)
 {
 	if (a->is_static != b->is_static) {
 		return a->is_static;
 	}
-	return a->metric != b->metric ? a->metric < b->metric : strcmp(a->key, b->key) < 0;
+	if (a->metric != b->metric) {
+		return a->metric < b->metric;
+	}
+	return strcmp(a->attachment->text, b->attachment->text) < 0;
 }
 
-static const struct route_row *best_row(const struct destination *destination)
+// While route moves a destination from one border gateway to another, the rows of both may be here. Of static rows there is one
+// that forwards.
+static size_t best_rows(const struct destination *destination, struct route_row *best[static USE_PARTS_MAX])
 {
-	const struct route_row *best = NULL;
+	size_t count = 0;
 	for (size_t i = 0; i < destination->row_count; i++) {
-		best = !best || before(destination->rows[i], best) ? destination->rows[i] : best;
+		struct route_row *row = destination->rows[i];
+		size_t at = count;
+		while (at > 0 && before(row, best[at - 1])) {
+			at--;
+		}
+		if (at == USE_PARTS_MAX) {
+			continue;
+		}
+		count += count < USE_PARTS_MAX;
+		memmove(&best[at + 1], &best[at], (count - 1 - at) * sizeof best[0]);
+		best[at] = row;
 	}
-	return best;
+	size_t equal = count > 0;
+	while (equal < count && !best[0]->is_static && best[equal]->metric == best[0]->metric) {
+		equal++;
+	}
+	return equal;
 }
 
 // Rows of other tables come on streams of their own: a route may be here before its group or its attachment. It then waits, and
 // what is stays as it is.
-static bool has_what_it_needs(const struct vrouter *vrouter, const struct destination *destination, const struct route_row *row)
+static bool has_what_they_need(const struct vrouter *vrouter, struct destination *destination, struct route_row *const *rows,
+                               size_t count)
 {
-	if (destination->use && strcmp(destination->use->attachment_id, row->attachment_id) == 0 &&
-	    strcmp(destination->use->group_id, row->group_id) == 0) {
-		return true;
+	for (size_t i = 0; i < count; i++) {
+		const char *attachment = rows[i]->attachment->text, *group = rows[i]->group->text;
+		if (use_has(destination->use, rows[i])) {
+			continue;
+		}
+		if (!map_find_text(destination->vpc->attachments, attachment)) {
+			wait_for(destination, "attachment", attachment);
+			return false;
+		}
+		if (group[0] != '\0' && !map_find_text(vrouter->groups, group)) {
+			wait_for(destination, "group", group);
+			return false;
+		}
 	}
-	return map_find_text(vrouter->attachments, row->attachment_id) &&
-	       (row->group_id[0] == '\0' || map_find_text(vrouter->groups, row->group_id));
+	return true;
 }
 
-void destination_evaluate(struct vrouter *vrouter, struct vpc *vpc, struct destination *destination)
+void destination_evaluate(struct vrouter *vrouter, struct destination *destination)
 {
+	struct vpc *vpc = destination->vpc;
+	stop_waiting(destination);
 	if (!vpc->realised) {
 		return;
 	}
-	struct vrouter_item route = {
-	    .kind = VROUTER_ROUTE,
-	    .route = {.table = number_of(vpc, destination->table_id, "", TABLE_RANGE), .destination = destination->prefix}};
+	struct route_row *rows[USE_PARTS_MAX];
+	size_t count = destination->fixed ? 0 : best_rows(destination, rows);
+	if (!has_what_they_need(vrouter, destination, rows, count)) {
+		return;
+	}
+	struct vrouter_item route = {.kind = VROUTER_ROUTE,
+	                             .route = {.table = destination->table->number, .destination = destination->prefix}};
 	struct use *old = destination->use;
-	const struct route_row *row = destination->fixed ? NULL : best_row(destination);
-	if (row) {
-		if (!has_what_it_needs(vrouter, destination, row)) {
-			return;
-		}
-		destination->use = take_use(vrouter, vpc, row);
+	destination->use = count > 0 ? use_take(vrouter, vpc, rows, count) : NULL;
+	if (count > 0) {
 		route.route.group_id = destination->use->id;
 	} else {
-		destination->use = NULL;
 		memcpy(route.device, destination->device, sizeof route.device);
 	}
-	if (row || destination->fixed) {
+	if (count > 0 || destination->fixed) {
 		want(vpc, &route);
 	} else {
 		unwant(vpc, &route);
 	}
-	release_use(vpc, old);
+	use_release(vpc, old);
 }
 
-void destinations_evaluate(struct vrouter *vrouter, struct vpc *vpc, const char *group_id)
+void destinations_evaluate(struct vrouter *vrouter, struct vpc *vpc)
 {
-	if (!vpc->realised) {
-		return;
-	}
 	struct map_cursor cursor = {0};
-	while (map_next(vpc->destinations, &cursor)) {
-		struct destination *destination = cursor.value;
-		const struct route_row *row = best_row(destination);
-		if (!group_id || (row && strcmp(row->group_id, group_id) == 0)) {
-			destination_evaluate(vrouter, vpc, destination);
-		}
+	while (vpc->realised && map_next(vpc->destinations, &cursor)) {
+		destination_evaluate(vrouter, cursor.value);
 	}
 }

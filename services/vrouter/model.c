@@ -1,4 +1,5 @@
-// The rows as they came in, and whom each change concerns.
+// The rows as they came in, and whom each change concerns. A row that says what the one before it said (another name, another
+// description) changes nothing.
 #include "services/vrouter/model.h"
 
 #include "common/base/alloc.h"
@@ -21,6 +22,7 @@ struct vrouter *vrouter_new(const char *host_id)
 	    .attachments = map_new(NULL),
 	    .groups = map_new(NULL),
 	    .routes = map_new(NULL),
+	    .names = map_new(NULL),
 	};
 	return vrouter;
 }
@@ -37,16 +39,6 @@ static void names_free(void *value)
 	}
 }
 
-bool has_name(const struct names *names, const char *name)
-{
-	for (size_t i = 0; i < names->count; i++) {
-		if (strcmp(names->items[i], name) == 0) {
-			return true;
-		}
-	}
-	return false;
-}
-
 // Each name once.
 static struct names *names_copy(const char *const *items, size_t count)
 {
@@ -60,90 +52,20 @@ static struct names *names_copy(const char *const *items, size_t count)
 	return names;
 }
 
-static void subnet_free(void *value)
+static bool same_names(const struct names *a, const struct names *b)
 {
-	struct subnet *subnet = value;
-	if (subnet) {
-		free(subnet->vpc_id);
-		free(subnet->table_id);
-		free(subnet);
+	bool same = a && b ? a->count == b->count : !a && !b;
+	for (size_t i = 0; same && a && i < a->count; i++) {
+		same = strcmp(a->items[i], b->items[i]) == 0;
 	}
+	return same;
 }
 
 static void attachment_free(void *value)
 {
 	struct attachment *attachment = value;
-	if (attachment) {
-		free(attachment->vpc_id);
-		free(attachment->gateway_id);
-		free(attachment);
-	}
-}
-
-static void route_row_free(void *value)
-{
-	struct route_row *row = value;
-	if (row) {
-		free(row->vpc_id);
-		free(row->table_id);
-		free(row->attachment_id);
-		free(row->group_id);
-		free(row->key);
-		free(row);
-	}
-}
-
-struct vpc *vpc_of(struct vrouter *vrouter, const char *id)
-{
-	struct vpc *vpc = map_find_text(vrouter->vpcs, id);
-	if (vpc) {
-		return vpc;
-	}
-	vpc = allocate(sizeof *vpc);
-	*vpc = (struct vpc){
-	    .id = duplicate_text(id),
-	    .unread = true,
-	    .destinations = map_new(NULL),
-	    .fixed = map_new(NULL),
-	    .uses = map_new(NULL),
-	    .numbers = map_new(NULL),
-	    .numbers_used = map_new(NULL),
-	};
-	for (int kind = 0; kind < VROUTER_KIND_COUNT; kind++) {
-		vpc->wanted[kind] = map_new(NULL);
-		vpc->have[kind] = map_new(NULL);
-		vpc->changed[kind] = map_new(NULL);
-	}
-	map_insert_text(vrouter->vpcs, id, vpc);
-	return vpc;
-}
-
-bool vpc_is_empty(const struct vpc *vpc)
-{
-	bool empty = !vpc->present && map_count(vpc->destinations) == 0;
-	for (int kind = 0; empty && kind < VROUTER_KIND_COUNT; kind++) {
-		empty = map_count(vpc->wanted[kind]) == 0 && map_count(vpc->have[kind]) == 0;
-	}
-	return empty;
-}
-
-void vpc_free(void *value)
-{
-	struct vpc *vpc = value;
-	map_free(&vpc->destinations, destination_free);
-	map_free(&vpc->fixed, NULL);
-	map_free(&vpc->uses, use_free);
-	map_free(&vpc->numbers, NULL);
-	map_free(&vpc->numbers_used, NULL);
-	for (int kind = 0; kind < VROUTER_KIND_COUNT; kind++) {
-		map_free(&vpc->wanted[kind], item_free);
-		map_free(&vpc->have[kind], item_free);
-		map_free(&vpc->changed[kind], NULL);
-	}
-	free(vpc->id);
-	free(vpc->host_id);
-	free(vpc->blocks);
-	free(vpc);
+	free(attachment->gateway_id);
+	free(attachment);
 }
 
 void vrouter_free(struct vrouter **vrouter)
@@ -156,11 +78,13 @@ void vrouter_free(struct vrouter **vrouter)
 	map_free(&v->hosts, free);
 	map_free(&v->nodes, free);
 	map_free(&v->gateways, names_free);
-	map_free(&v->subnets, subnet_free);
-	map_free(&v->tables, free);
+	map_free(&v->subnets, free);
+	map_free(&v->tables, NULL);
 	map_free(&v->attachments, attachment_free);
 	map_free(&v->groups, names_free);
-	map_free(&v->routes, route_row_free);
+	map_free(&v->routes, free);
+	map_free(&v->names, free);
+	pointers_fini(&v->queue);
 	free(v->host_id);
 	free(v);
 	*vrouter = NULL;
@@ -168,47 +92,59 @@ void vrouter_free(struct vrouter **vrouter)
 
 // ---- whom a change concerns ----
 
-static void all_changed(struct vrouter *vrouter)
+static void vpc_changed(struct vpc *vpc)
 {
-	struct map_cursor cursor = {0};
-	while (map_next(vrouter->vpcs, &cursor)) {
-		((struct vpc *)cursor.value)->structure_changed = true;
-	}
+	vpc->structure_changed = true;
+	vpc_touch(vpc);
 }
 
-// A row of a VPC that is not known (yet, or any more) changes nothing: when the VPC comes, all of it is planned.
-static void vpc_changed(struct vrouter *vrouter, const char *vpc_id)
+// VPCs with an attachment to a border gateway of this id (NULL: to any) that has this node (NULL: any).
+static void attached_changed(struct vrouter *vrouter, const char *gateway_id, const char *node_id)
 {
-	struct vpc *vpc = map_find_text(vrouter->vpcs, vpc_id);
-	if (vpc) {
-		vpc->structure_changed = true;
+	struct map_cursor cursor = {0};
+	while (map_next(vrouter->attachments, &cursor)) {
+		const struct attachment *attachment = cursor.value;
+		const struct names *nodes = map_find_text(vrouter->gateways, attachment->gateway_id);
+		if ((!gateway_id || strcmp(attachment->gateway_id, gateway_id) == 0) &&
+		    (!node_id || (nodes && has_name(nodes, node_id)))) {
+			vpc_changed(attachment->vpc);
+		}
 	}
 }
 
 // ---- rows ----
 
-static void set_fabric(struct map *map, const char *id, const struct address *fabric)
+// Is it another one than before?
+static bool set_fabric(struct map *map, const char *id, const struct address *fabric)
 {
 	struct node *node = map_find_text(map, id);
+	struct address before = node ? node->fabric : (struct address){0};
 	if (!node) {
 		node = allocate(sizeof *node);
 		map_insert_text(map, id, node);
 	}
 	node->fabric = fabric ? *fabric : (struct address){0};
+	return !address_equal(&before, &node->fabric);
 }
 
 void vrouter_set_host(struct vrouter *vrouter, const char *id, const struct address *fabric)
 {
-	set_fabric(vrouter->hosts, id, fabric);
-	if (strcmp(id, vrouter->host_id) == 0) {
-		all_changed(vrouter);
+	if (set_fabric(vrouter->hosts, id, fabric) && strcmp(id, vrouter->host_id) == 0) {
+		struct map_cursor cursor = {0};
+		while (map_next(vrouter->vpcs, &cursor)) {
+			vpc_changed(cursor.value);
+		}
 	}
 }
 
 void vrouter_set_node(struct vrouter *vrouter, const char *id, const struct address *fabric)
 {
-	set_fabric(vrouter->nodes, id, fabric);
-	all_changed(vrouter);
+	if (set_fabric(vrouter->nodes, id, fabric)) {
+		attached_changed(vrouter, NULL, id);
+	}
+	if (!fabric) {
+		free(map_remove_text(vrouter->nodes, id));
+	}
 }
 
 const struct node *node_with_fabric(const struct vrouter *vrouter, const char *id)
@@ -226,20 +162,36 @@ void vrouter_set_node_gone(struct vrouter *vrouter, const char *id, bool gone)
 	node->gone = gone;
 	struct map_cursor cursor = {0};
 	while (map_next(vrouter->vpcs, &cursor)) {
-		uses_evaluate(vrouter, cursor.value, "");
+		uses_evaluate(vrouter, cursor.value);
 	}
 }
 
 void vrouter_set_gateway(struct vrouter *vrouter, const char *id, const struct vrouter_gateway *gateway)
 {
-	names_free(gateway ? map_insert_text(vrouter->gateways, id, names_copy(gateway->node_ids, gateway->node_count))
-	                   : map_remove_text(vrouter->gateways, id));
-	all_changed(vrouter);
+	struct names *names = gateway ? names_copy(gateway->node_ids, gateway->node_count) : NULL;
+	if (same_names(map_find_text(vrouter->gateways, id), names)) {
+		names_free(names);
+		return;
+	}
+	names_free(names ? map_insert_text(vrouter->gateways, id, names) : map_remove_text(vrouter->gateways, id));
+	attached_changed(vrouter, id, NULL);
+}
+
+static bool same_vpc(const struct vpc *vpc, const struct vrouter_vpc *row)
+{
+	bool same = row && vpc->present && strcmp(vpc->host_id, row->host_id) == 0 && vpc->block_count == row->block_count;
+	for (size_t i = 0; same && i < vpc->block_count; i++) {
+		same = prefix_equal(&vpc->blocks[i], &row->blocks[i]);
+	}
+	return same;
 }
 
 void vrouter_set_vpc(struct vrouter *vrouter, const char *id, const struct vrouter_vpc *row)
 {
 	struct vpc *vpc = vpc_of(vrouter, id);
+	if (same_vpc(vpc, row)) {
+		return;
+	}
 	free(vpc->host_id);
 	free(vpc->blocks);
 	vpc->present = row != NULL;
@@ -249,54 +201,82 @@ void vrouter_set_vpc(struct vrouter *vrouter, const char *id, const struct vrout
 	for (size_t i = 0; i < vpc->block_count; i++) {
 		vpc->blocks[i] = row->blocks[i];
 	}
-	vpc->structure_changed = true;
+	vpc_changed(vpc);
+}
+
+static void subnet_remove(struct vrouter *vrouter, const char *id)
+{
+	struct subnet *subnet = map_remove_text(vrouter->subnets, id);
+	if (subnet) {
+		map_remove_text(subnet->vpc->subnets, id);
+		vpc_changed(subnet->vpc);
+		table_release(subnet->vpc, subnet->table);
+		free(subnet);
+	}
 }
 
 void vrouter_set_subnet(struct vrouter *vrouter, const char *id, const struct vrouter_subnet *row)
 {
-	struct subnet *old = map_remove_text(vrouter->subnets, id);
-	if (old) {
-		vpc_changed(vrouter, old->vpc_id);
-		subnet_free(old);
+	const struct subnet *old = map_find_text(vrouter->subnets, id);
+	if (old && row && strcmp(old->vpc->id, row->vpc_id) == 0 && strcmp(old->table->id, row->table_id) == 0 &&
+	    prefix_equal(&old->cidr, &row->cidr) && address_equal(&old->gateway, &row->gateway)) {
+		return;
 	}
+	subnet_remove(vrouter, id);
 	if (row && strlen(id) < VROUTER_DEVICE) {
+		struct vpc *vpc = vpc_of(vrouter, row->vpc_id);
 		struct subnet *subnet = allocate(sizeof *subnet);
-		*subnet = (struct subnet){.vpc_id = duplicate_text(row->vpc_id),
-		                          .table_id = duplicate_text(row->table_id),
-		                          .cidr = row->cidr,
-		                          .gateway = row->gateway};
+		*subnet = (struct subnet){
+		    .vpc = vpc, .table = table_hold(vpc, row->table_id), .cidr = row->cidr, .gateway = row->gateway};
 		map_insert_text(vrouter->subnets, id, subnet);
-		vpc_changed(vrouter, row->vpc_id);
+		map_insert_text(vpc->subnets, id, subnet);
+		vpc_changed(vpc);
 	}
 }
 
 void vrouter_set_table(struct vrouter *vrouter, const char *id, const char *vpc_id)
 {
-	char *old = map_remove_text(vrouter->tables, id);
+	struct vpc *old = map_find_text(vrouter->tables, id); // of whose VPC it is
+	if (old && vpc_id && strcmp(old->id, vpc_id) == 0) {
+		return;
+	}
 	if (old) {
-		vpc_changed(vrouter, old);
-		free(old);
+		struct table *table = map_find_text(old->tables, id);
+		invariant(table && table->present);
+		map_remove_text(vrouter->tables, id);
+		table->present = false;
+		vpc_changed(old);
+		table_release(old, table);
 	}
 	if (vpc_id) {
-		map_insert_text(vrouter->tables, id, duplicate_text(vpc_id));
-		vpc_changed(vrouter, vpc_id);
+		struct vpc *vpc = vpc_of(vrouter, vpc_id);
+		table_hold(vpc, id)->present = true;
+		map_insert_text(vrouter->tables, id, vpc);
+		vpc_changed(vpc);
 	}
 }
 
 void vrouter_set_attachment(struct vrouter *vrouter, const char *id, const struct vrouter_attachment *row)
 {
-	struct attachment *old = map_remove_text(vrouter->attachments, id);
+	struct attachment *old = map_find_text(vrouter->attachments, id);
+	if (old && row && strcmp(old->vpc->id, row->vpc_id) == 0 && strcmp(old->gateway_id, row->gateway_id) == 0 &&
+	    old->vni == row->vni) {
+		return;
+	}
 	if (old) {
-		vpc_changed(vrouter, old->vpc_id);
+		map_remove_text(vrouter->attachments, id);
+		map_remove_text(old->vpc->attachments, id);
+		vpc_changed(old->vpc);
 		attachment_free(old);
 	}
 	if (row && strlen(id) < VROUTER_DEVICE) {
-		struct attachment *attachment = allocate(sizeof *attachment);
-		*attachment = (struct attachment){
-		    .vpc_id = duplicate_text(row->vpc_id), .gateway_id = duplicate_text(row->gateway_id), .vni = row->vni};
-		map_insert_text(vrouter->attachments, id, attachment);
 		struct vpc *vpc = vpc_of(vrouter, row->vpc_id);
-		vpc->structure_changed = vpc->attachments_changed = true;
+		struct attachment *attachment = allocate(sizeof *attachment);
+		*attachment = (struct attachment){.vpc = vpc, .gateway_id = duplicate_text(row->gateway_id), .vni = row->vni};
+		map_insert_text(vrouter->attachments, id, attachment);
+		map_insert_text(vpc->attachments, id, attachment);
+		vpc_changed(vpc);
+		destinations_wake(vrouter, vpc, "attachment", id);
 	}
 }
 
@@ -308,57 +288,60 @@ void vrouter_set_group(struct vrouter *vrouter, const char *id, const struct vro
 	struct names *old = names ? map_insert_text(vrouter->groups, id, names) : map_remove_text(vrouter->groups, id);
 	struct map_cursor cursor = {0};
 	while (map_next(vrouter->vpcs, &cursor)) {
-		uses_evaluate(vrouter, cursor.value, id);
+		uses_of_group_evaluate(vrouter, cursor.value, id);
 		if (!old && names) {
-			destinations_evaluate(vrouter, cursor.value, id);
+			destinations_wake(vrouter, cursor.value, "group", id);
 		}
 	}
 	names_free(old);
 }
 
-static void remove_route(struct vrouter *vrouter, const char *key)
+// ---- routes ----
+
+static void row_free(struct vrouter *vrouter, struct route_row *row)
 {
-	struct route_row *row = map_remove_text(vrouter->routes, key);
-	if (!row) {
-		return;
-	}
-	struct vpc *vpc = vpc_of(vrouter, row->vpc_id);
-	struct destination *destination = destination_of(vpc, row->table_id, &row->destination);
+	name_release(vrouter, row->attachment);
+	name_release(vrouter, row->group);
+	free(row);
+}
+
+static void row_leave(struct vrouter *vrouter, struct route_row *row)
+{
+	struct destination *destination = row->destination;
+	vpc_touch(destination->vpc);
 	destination_remove_row(destination, row);
-	destination_evaluate(vrouter, vpc, destination);
-	destination_forget_if_empty(vpc, destination);
-	route_row_free(row);
+	destination_evaluate(vrouter, destination);
+	destination_forget_if_empty(destination);
+	row_free(vrouter, row);
 }
 
 void vrouter_set_route(struct vrouter *vrouter, const char *key, const struct vrouter_route *route)
 {
 	if (!route) {
-		remove_route(vrouter, key);
+		struct route_row *gone = map_remove_text(vrouter->routes, key);
+		if (gone) {
+			row_leave(vrouter, gone);
+		}
 		return;
 	}
+	struct vpc *vpc = vpc_of(vrouter, route->vpc_id);
+	struct table *table = table_hold(vpc, route->table_id);
+	struct destination *destination = destination_of(vpc, table, &route->destination);
+	table_release(vpc, table); // the destination holds it
 	struct route_row *row = allocate(sizeof *row);
-	*row = (struct route_row){.key = duplicate_text(key),
-	                          .vpc_id = duplicate_text(route->vpc_id),
-	                          .table_id = duplicate_text(route->table_id),
-	                          .attachment_id = duplicate_text(route->attachment_id),
-	                          .group_id = duplicate_text(route->group_id),
-	                          .destination = route->destination,
+	*row = (struct route_row){.destination = destination,
+	                          .attachment = name_hold(vrouter, route->attachment_id),
+	                          .group = name_hold(vrouter, route->group_id),
 	                          .is_static = route->is_static,
 	                          .metric = route->metric};
 	struct route_row *old = map_insert_text(vrouter->routes, key, row);
-	struct vpc *vpc = vpc_of(vrouter, row->vpc_id);
-	struct destination *destination = destination_of(vpc, row->table_id, &row->destination);
 	destination_add_row(destination, row);
-	if (old) {
-		// Under one key always the same place; were it not so, the old place is evaluated too.
-		struct vpc *old_vpc = vpc_of(vrouter, old->vpc_id);
-		struct destination *old_destination = destination_of(old_vpc, old->table_id, &old->destination);
-		destination_remove_row(old_destination, old);
-		if (old_destination != destination) {
-			destination_evaluate(vrouter, old_vpc, old_destination);
-			destination_forget_if_empty(old_vpc, old_destination);
-		}
-		route_row_free(old);
+	if (old && old->destination == destination) { // under one key always the same place
+		destination_remove_row(destination, old);
+		row_free(vrouter, old);
+	} else if (old) { // were it not so, the old place is evaluated too
+		row_leave(vrouter, old);
 	}
-	destination_evaluate(vrouter, vpc, destination);
+	vpc_touch(vpc);
+	destination_evaluate(vrouter, destination);
 }

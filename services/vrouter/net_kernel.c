@@ -386,12 +386,31 @@ static int apply(struct kernel *kernel, const struct vrouter_operation *operatio
 	if (!realm) {
 		return -errno;
 	}
+	if (operation->item->kind == VROUTER_ROUTE) {
+		netlink_batch_begin(realm->netlink);
+	}
 	return operation->remove ? apply_removal(realm, operation->item) : apply_set(kernel, realm, operation);
+}
+
+// Routes are sent to the kernel many at a time; here are the answers.
+static bool finish_routes(struct kernel *kernel, const char *vpc_id)
+{
+	struct realm *realm = map_find_text(kernel->realms, vpc_id);
+	int error = realm ? netlink_batch_end(realm->netlink) : 0;
+	if (error != 0) {
+		metric_add(kernel->failures, 1);
+		log_limited(LOG_ERROR, "kernel-change-failed", "vpc", vpc_id, "object", "route", "error", strerror(-error),
+		            NULL);
+	}
+	return error == 0;
 }
 
 bool kernel_apply(void *context, const struct vrouter_operation *operation)
 {
 	struct kernel *kernel = context;
+	if (!operation->item) {
+		return finish_routes(kernel, operation->vpc_id);
+	}
 	enum vrouter_kind kind = operation->item->kind;
 	int error = apply(kernel, operation);
 	if (error == 0) {

@@ -4,14 +4,26 @@
 // cloud's own services, which no VPC may reach.
 #include "services/vrouter/model.h"
 
+#include "common/base/alloc.h"
 #include <stdlib.h>
 #include <string.h>
 
 static const struct prefix link_local = {.address = {.length = 4, .octets = {169, 254}}, .length = 16};
 
-uint32_t nexthop_number(struct vpc *vpc, const char *attachment_id, const char *node_id)
+uint32_t nexthop_number(const struct vpc *vpc, const char *attachment_id, const char *node_id)
 {
-	return number_of(vpc, attachment_id, node_id, NEXTHOP_RANGE);
+	char *text = format_text("%s/%s", attachment_id, node_id);
+	uint32_t number = number_find(vpc, text, NEXTHOP_RANGE);
+	free(text);
+	return number;
+}
+
+static uint32_t make_nexthop_number(struct vpc *vpc, const char *attachment_id, const char *node_id)
+{
+	char *text = format_text("%s/%s", attachment_id, node_id);
+	uint32_t number = number_of(vpc, text, NEXTHOP_RANGE);
+	free(text);
+	return number;
 }
 
 static int compare_numbers(const void *a, const void *b)
@@ -43,7 +55,7 @@ static void plan_segment(struct vrouter *vrouter, struct vpc *vpc, const char *i
 		}
 		members[segment.member_count++] = ipv4_number(&node->fabric);
 		struct vrouter_item nexthop = {.kind = VROUTER_NEXTHOP,
-		                               .nexthop = {nexthop_number(vpc, id, gateway->items[i]), node->fabric}};
+		                               .nexthop = {make_nexthop_number(vpc, id, gateway->items[i]), node->fabric}};
 		strcpy(nexthop.device, id);
 		want(vpc, &nexthop);
 	}
@@ -56,20 +68,17 @@ static void plan_segments(struct vrouter *vrouter, struct vpc *vpc)
 	const struct vrouter_item blackhole = {.kind = VROUTER_NEXTHOP, .nexthop.id = VROUTER_BLACKHOLE};
 	want(vpc, &blackhole);
 	struct map_cursor cursor = {0};
-	while (map_next(vrouter->attachments, &cursor)) {
-		const struct attachment *attachment = cursor.value;
+	while (map_next(vpc->attachments, &cursor)) {
 		char id[VROUTER_DEVICE] = "";
-		if (strcmp(attachment->vpc_id, vpc->id) == 0) {
-			memcpy(id, cursor.key.data, cursor.key.length);
-			plan_segment(vrouter, vpc, id, attachment);
-		}
+		memcpy(id, cursor.key.data, cursor.key.length);
+		plan_segment(vrouter, vpc, id, cursor.value);
 	}
 }
 
 // The destination is the VPC's own in this table: on link at `device`, or unreachable.
-static void fix(struct vpc *vpc, const char *table_id, const struct prefix *prefix, const char *device)
+static void fix(struct vpc *vpc, struct table *table, const struct prefix *prefix, const char *device)
 {
-	struct destination *destination = destination_of(vpc, table_id, prefix);
+	struct destination *destination = destination_of(vpc, table, prefix);
 	if (destination->fixed && destination->fixed_in == vpc->plan && destination->device[0] != '\0') {
 		return; // a subnet as large as its VPC stays a subnet
 	}
@@ -80,47 +89,38 @@ static void fix(struct vpc *vpc, const char *table_id, const struct prefix *pref
 	map_insert(vpc->fixed, (struct bytes){(const uint8_t *)&destination, sizeof(void *)}, destination);
 }
 
-static void fix_table(const struct vrouter *vrouter, struct vpc *vpc, const char *table_id)
+static void fix_table(struct vpc *vpc, struct table *table)
 {
 	struct map_cursor cursor = {0};
-	while (map_next(vrouter->subnets, &cursor)) {
+	while (map_next(vpc->subnets, &cursor)) {
 		const struct subnet *subnet = cursor.value;
-		if (strcmp(subnet->vpc_id, vpc->id) == 0) {
-			char device[VROUTER_DEVICE] = "";
-			memcpy(device, cursor.key.data, cursor.key.length);
-			fix(vpc, table_id, &subnet->cidr, device);
-		}
+		char device[VROUTER_DEVICE] = "";
+		memcpy(device, cursor.key.data, cursor.key.length);
+		fix(vpc, table, &subnet->cidr, device);
 	}
 	for (size_t i = 0; i < vpc->block_count; i++) {
-		fix(vpc, table_id, &vpc->blocks[i], "");
+		fix(vpc, table, &vpc->blocks[i], "");
 	}
-	fix(vpc, table_id, &link_local, "");
+	fix(vpc, table, &link_local, "");
 }
 
-static void plan_subnets(const struct vrouter *vrouter, struct vpc *vpc)
+static void plan_subnets(struct vpc *vpc)
 {
 	struct map_cursor cursor = {0};
-	while (map_next(vrouter->subnets, &cursor)) {
+	while (map_next(vpc->subnets, &cursor)) {
 		const struct subnet *subnet = cursor.value;
-		if (strcmp(subnet->vpc_id, vpc->id) != 0) {
-			continue;
-		}
 		struct vrouter_item bridge = {.kind = VROUTER_BRIDGE, .bridge = {subnet->gateway, subnet->cidr.length}};
 		memcpy(bridge.device, cursor.key.data, cursor.key.length);
 		want(vpc, &bridge);
-		struct vrouter_item rule = {.kind = VROUTER_RULE,
-		                            .rule.table = number_of(vpc, subnet->table_id, "", TABLE_RANGE)};
+		struct vrouter_item rule = {.kind = VROUTER_RULE, .rule.table = subnet->table->number};
 		memcpy(rule.device, cursor.key.data, cursor.key.length);
 		want(vpc, &rule);
 	}
 	cursor = (struct map_cursor){0};
-	while (map_next(vrouter->tables, &cursor)) {
-		if (strcmp(cursor.value, vpc->id) == 0) {
-			char table_id[64] = "";
-			if (cursor.key.length < sizeof table_id) {
-				memcpy(table_id, cursor.key.data, cursor.key.length);
-				fix_table(vrouter, vpc, table_id);
-			}
+	while (map_next(vpc->tables, &cursor)) {
+		struct table *table = cursor.value;
+		if (table->present) {
+			fix_table(vpc, table);
 		}
 	}
 }
@@ -132,7 +132,11 @@ static void drop_unplanned(struct vpc *vpc)
 		struct map_cursor cursor = {0};
 		while (map_next(vpc->wanted[planned[i]], &cursor)) {
 			if (!map_find(vpc->planned, cursor.key)) {
-				unwant(vpc, cursor.value);
+				const struct vrouter_item *item = cursor.value;
+				if (item->kind == VROUTER_NEXTHOP) {
+					number_forget(vpc, item->nexthop.id);
+				}
+				unwant(vpc, item);
 			}
 		}
 	}
@@ -144,36 +148,39 @@ static void evaluate_fixed(struct vrouter *vrouter, struct vpc *vpc)
 	struct map_cursor cursor = {0};
 	while (map_next(vpc->fixed, &cursor)) {
 		struct destination *destination = cursor.value;
+		invariant(destination->fixed);
 		if (destination->fixed_in != vpc->plan) {
 			destination->fixed = false;
 			map_remove(vpc->fixed, cursor.key);
 		}
-		destination_evaluate(vrouter, vpc, destination);
-		destination_forget_if_empty(vpc, destination);
+		destination_evaluate(vrouter, destination);
+		destination_forget_if_empty(destination);
 	}
 }
 
-static void end_uses(struct vpc *vpc)
+// The numbers of nexthops go with them; those of groups go with the uses, those of tables with the tables.
+static void forget_nexthops(struct vpc *vpc)
 {
 	struct map_cursor cursor = {0};
-	while (map_next(vpc->destinations, &cursor)) {
-		((struct destination *)cursor.value)->use = NULL;
+	while (map_next(vpc->wanted[VROUTER_NEXTHOP], &cursor)) {
+		number_forget(vpc, ((const struct vrouter_item *)cursor.value)->nexthop.id);
 	}
-	map_free(&vpc->uses, use_free);
-	vpc->uses = map_new(NULL);
 }
 
 void structure_plan(struct vrouter *vrouter, struct vpc *vpc)
 {
 	const struct node *host = map_find_text(vrouter->hosts, vrouter->host_id);
 	bool realised = vpc->present && strcmp(vpc->host_id, vrouter->host_id) == 0 && host && host->fabric.length == 4;
-	bool all = vpc->attachments_changed || (realised && !vpc->realised);
-	vpc->structure_changed = vpc->attachments_changed = false;
+	bool begins = realised && !vpc->realised;
+	vpc->structure_changed = false;
 	vpc->plan++;
 	if (!realised) {
-		vpc->realised = false;
-		unwant_all(vpc);
-		end_uses(vpc);
+		if (vpc->realised) {
+			vpc->realised = false;
+			forget_nexthops(vpc);
+			uses_end(vpc);
+			unwant_all(vpc);
+		}
 		evaluate_fixed(vrouter, vpc);
 		return;
 	}
@@ -181,12 +188,12 @@ void structure_plan(struct vrouter *vrouter, struct vpc *vpc)
 	vpc->planned = map_new(NULL);
 	want(vpc, &(struct vrouter_item){.kind = VROUTER_NAMESPACE});
 	plan_segments(vrouter, vpc);
-	plan_subnets(vrouter, vpc);
+	plan_subnets(vpc);
 	drop_unplanned(vpc);
 	map_free(&vpc->planned, NULL);
 	evaluate_fixed(vrouter, vpc);
-	uses_evaluate(vrouter, vpc, NULL);
-	if (all) {
-		destinations_evaluate(vrouter, vpc, NULL);
+	uses_evaluate(vrouter, vpc);
+	if (begins) {
+		destinations_evaluate(vrouter, vpc);
 	}
 }

@@ -65,7 +65,9 @@ struct vrouter_operation {
 	const struct vrouter_item *item;   // to be so from now on, or to be removed
 	const struct vrouter_item *before; // what the kernel holds under the same name, or NULL
 };
-// false: it could not be done. The VPC is then left alone until vrouter_read says what the kernel holds.
+// false: it could not be done. The VPC is then left alone until vrouter_read says what the kernel holds. Routes may be put
+// together and done later: an operation without an item says that all before it of that VPC is to be done on return, and
+// whether it was.
 typedef bool vrouter_apply_fn(void *context, const struct vrouter_operation *operation);
 
 struct vrouter;
@@ -76,7 +78,7 @@ void vrouter_free(struct vrouter **vrouter);
 // In each, a NULL row says that there is none under this id any more.
 void vrouter_set_host(struct vrouter *vrouter, const char *id, const struct address *fabric);
 void vrouter_set_node(struct vrouter *vrouter, const char *id, const struct address *fabric);
-// A node that is gone is no next hop of routes without a group of their own, unless all are.
+// A node that is gone is no next hop, whatever a group says, unless all are.
 void vrouter_set_node_gone(struct vrouter *vrouter, const char *id, bool gone);
 struct vrouter_gateway {
 	const char *const *node_ids;
@@ -129,6 +131,8 @@ const char *vrouter_unread(const struct vrouter *vrouter);
 
 struct vrouter_counts {
 	size_t vpcs, items[VROUTER_KIND_COUNT]; // that the kernel holds
+	size_t numbers;                         // in use: of tables, nexthops and groups
+	size_t plans;                           // how often a VPC's small part was planned
 };
 struct vrouter_counts vrouter_counts(const struct vrouter *vrouter);
 

@@ -11,6 +11,7 @@
 static void mark(struct vpc *vpc, enum vrouter_kind kind, struct bytes key)
 {
 	map_insert(vpc->changed[kind], key, vpc);
+	vpc_touch(vpc);
 }
 
 void want(struct vpc *vpc, const struct vrouter_item *item)
@@ -52,33 +53,11 @@ void unwant_all(struct vpc *vpc)
 	}
 }
 
-// FNV-1a, then the next free one.
-uint32_t number_of(struct vpc *vpc, const char *first, const char *second, uint32_t range)
-{
-	enum { MASK = 0x0fffffff };
-	char text[192];
-	snprintf(text, sizeof text, "%x/%s/%s", range, first, second);
-	uintptr_t known = (uintptr_t)map_find_text(vpc->numbers, text);
-	if (known) {
-		return (uint32_t)known;
-	}
-	uint32_t number = 2166136261u;
-	for (const char *at = text; *at; at++) {
-		number = (number ^ (uint8_t)*at) * 16777619u;
-	}
-	number = (number & MASK) | range;
-	while (map_find(vpc->numbers_used, (struct bytes){(const uint8_t *)&number, sizeof number})) {
-		number = ((number + 1) & MASK) | range;
-	}
-	map_insert(vpc->numbers_used, (struct bytes){(const uint8_t *)&number, sizeof number}, vpc);
-	map_insert_text(vpc->numbers, text, (void *)(uintptr_t)number);
-	return number;
-}
-
 void vrouter_read(struct vrouter *vrouter, const char *vpc_id, const struct vrouter_item *items, size_t count)
 {
 	struct vpc *vpc = vpc_of(vrouter, vpc_id);
 	vpc->unread = false;
+	vpc_touch(vpc);
 	for (int kind = 0; kind < VROUTER_KIND_COUNT; kind++) {
 		map_free(&vpc->have[kind], item_free);
 		vpc->have[kind] = map_new(NULL);
@@ -144,53 +123,77 @@ static bool remove_changed(const struct application *application, enum vrouter_k
 	return true;
 }
 
+// What was begun of one kind is done before the next one begins.
+static bool finish(const struct application *application)
+{
+	return application->apply(application->context, &(struct vrouter_operation){.vpc_id = application->vpc->id});
+}
+
 static bool settle(const struct application *application)
 {
 	for (int kind = 0; kind < VROUTER_KIND_COUNT; kind++) {
-		if (!set_changed(application, (enum vrouter_kind)kind)) {
+		bool any = map_count(application->vpc->changed[kind]) > 0;
+		if (any && (!set_changed(application, (enum vrouter_kind)kind) || !finish(application))) {
 			return false;
 		}
 	}
 	for (int kind = VROUTER_KIND_COUNT - 1; kind >= 0; kind--) {
-		if (!remove_changed(application, (enum vrouter_kind)kind)) {
+		bool any = map_count(application->vpc->changed[kind]) > 0;
+		if (any && (!remove_changed(application, (enum vrouter_kind)kind) || !finish(application))) {
 			return false;
 		}
 	}
 	return true;
 }
 
-void vrouter_settle(struct vrouter *vrouter, vrouter_apply_fn *apply, void *context)
+static void settle_vpc(struct vrouter *vrouter, struct vpc *vpc, vrouter_apply_fn *apply, void *context)
 {
-	struct map_cursor cursor = {0};
-	while (map_next(vrouter->vpcs, &cursor)) {
-		struct vpc *vpc = cursor.value;
-		if (vpc->structure_changed) {
-			structure_plan(vrouter, vpc);
-		}
-		if (vpc->unread) {
-			continue;
-		}
-		struct application application = {vpc, apply, context};
-		vpc->unread = !settle(&application);
-		for (int kind = 0; kind < VROUTER_KIND_COUNT; kind++) {
-			if (map_count(vpc->changed[kind]) > 0) {
-				map_free(&vpc->changed[kind], NULL);
-				vpc->changed[kind] = map_new(NULL);
-			}
-		}
-		if (vpc_is_empty(vpc)) {
-			map_remove(vrouter->vpcs, cursor.key);
-			vpc_free(vpc);
+	if (vpc->structure_changed) {
+		structure_plan(vrouter, vpc);
+	}
+	if (vpc->unread) {
+		return;
+	}
+	struct application application = {vpc, apply, context};
+	vpc->unread = !settle(&application);
+	for (int kind = 0; kind < VROUTER_KIND_COUNT; kind++) {
+		if (map_count(vpc->changed[kind]) > 0) {
+			map_free(&vpc->changed[kind], NULL);
+			vpc->changed[kind] = map_new(NULL);
 		}
 	}
 }
 
+// Its state in the kernel is not known, and matters.
+static bool to_be_read(const struct vpc *vpc)
+{
+	return vpc->unread && (vpc->realised || map_count(vpc->have[VROUTER_NAMESPACE]) > 0);
+}
+
+void vrouter_settle(struct vrouter *vrouter, vrouter_apply_fn *apply, void *context)
+{
+	struct pointers queue = vrouter->queue;
+	vrouter->queue = (struct pointers){0};
+	for (size_t i = 0; i < queue.count; i++) {
+		struct vpc *vpc = queue.items[i];
+		invariant(vpc->queued && vpc->vrouter == vrouter);
+		settle_vpc(vrouter, vpc, apply, context);
+		vpc->queued = false;
+		if (vpc_is_empty(vpc)) {
+			map_remove_text(vrouter->vpcs, vpc->id);
+			vpc_free(vpc);
+		} else if (to_be_read(vpc)) {
+			vpc_touch(vpc);
+		}
+	}
+	pointers_fini(&queue);
+}
+
 const char *vrouter_unread(const struct vrouter *vrouter)
 {
-	struct map_cursor cursor = {0};
-	while (map_next(vrouter->vpcs, &cursor)) {
-		const struct vpc *vpc = cursor.value;
-		if (vpc->unread && (vpc->realised || map_count(vpc->have[VROUTER_NAMESPACE]) > 0)) {
+	for (size_t i = 0; i < vrouter->queue.count; i++) {
+		const struct vpc *vpc = vrouter->queue.items[i];
+		if (to_be_read(vpc)) {
 			return vpc->id;
 		}
 	}
@@ -204,6 +207,8 @@ struct vrouter_counts vrouter_counts(const struct vrouter *vrouter)
 	while (map_next(vrouter->vpcs, &cursor)) {
 		const struct vpc *vpc = cursor.value;
 		counts.vpcs += vpc->realised;
+		counts.numbers += map_count(vpc->numbers);
+		counts.plans += vpc->plan;
 		for (int kind = 0; kind < VROUTER_KIND_COUNT; kind++) {
 			counts.items[kind] += map_count(vpc->have[kind]);
 		}

@@ -344,6 +344,50 @@ def test_routes_without_a_group_follow_the_nodes(region):
     assert wait(lambda: min(region.flows(netns).values()) > 0, 10)
 
 
+def test_a_silent_node_is_skipped_without_route(region):
+    """route still says that both nodes are members (it may be dead itself)."""
+    region.tables()
+    for node in NODES:
+        region.gateway(node)
+    region.start()
+    assert wait(region.ready)
+    netns = region.workload()
+    assert min(region.flows(netns).values()) > 0
+    before = region.changes()
+    region.buses.pop("esp.node-a").close()
+    assert wait(lambda: region.flows(netns, count=16) == {"node-a": 0, "node-b": 16}, 10)
+    assert region.changes() == before | {"group": before["group"] + 1}
+    status = region.bus("esp.node-a").own("node_status")
+    status.complete()
+    assert wait(lambda: min(region.flows(netns).values()) > 0, 10)
+
+
+def test_equal_routes_through_two_border_gateways(region):
+    tables = region.tables()
+    tables["border_gateway"].put("bgw-2", R.BorderGateway(id="bgw-2", asn=65000, node_ids=list(NODES)))
+    tables["vpc_attachment"].put("att-2", R.VpcAttachment(id="att-2", border_gateway_id="bgw-2", vpc_id="vpc-1", vni=78))
+    group(tables, ["node-b"], "nhg-2")
+    tables["vpc_route"].put("rtb-1/192.168.0.0/16/PROPAGATED/bgw-2", T.VpcRoute(
+        vpc_route_table_id="rtb-1", vpc_id="vpc-1", destination=bytes([192, 168, 0, 0]), prefix_length=16, type="PROPAGATED",
+        border_gateway_id="bgw-2", attachment_id="att-2", next_hop_group_id="nhg-2", effective=True))
+    commit(tables)
+    region.start()
+    assert wait(region.ready)
+
+    def devices():
+        number = re.search(r"192.168.0.0/16 nhid (\d+)", table_routes(region))[1]
+        members = re.search(r"group (\S+)", sh(f"ip nexthop show id {number}", netns=region.vpc))[1].split("/")
+        return sorted(re.search(r"dev (\S+)", sh(f"ip nexthop show id {member}", netns=region.vpc))[1] for member in members)
+
+    assert wait(lambda: devices() == ["att-1", "att-1", "att-2"]), devices()
+    group(tables, ["node-a"])
+    commit(tables)
+    assert wait(lambda: devices() == ["att-1", "att-2"])
+    tables["vpc_route"].remove("rtb-1/192.168.0.0/16/PROPAGATED/bgw-2")
+    commit(tables)
+    assert wait(lambda: devices() == ["att-1"])
+
+
 def test_a_vpc_goes_with_all_it_has(region):
     tables = region.tables()
     region.start()

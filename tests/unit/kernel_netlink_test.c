@@ -283,6 +283,62 @@ static void routes_go_through_groups_of_ipv6_nexthops(void **state)
 	assert_int_equal(found.nexthop_id, 0); // went with its group
 }
 
+static void count_route(void *context, const struct netlink_route *route)
+{
+	*(size_t *)context += route->table == 1000;
+}
+
+static size_t routes_of(struct netlink *netlink)
+{
+	size_t count = 0;
+	assert_int_equal(netlink_routes(netlink, count_route, &count), 0);
+	return count;
+}
+
+static struct netlink_route numbered_route(unsigned i, uint32_t nexthop_id)
+{
+	struct netlink_route route = {.table = 1000, .nexthop_id = nexthop_id};
+	route.destination =
+	    (struct prefix){.address = {.length = 4, .octets = {172, 16, (uint8_t)(i >> 8), (uint8_t)i}}, .length = 32};
+	return route;
+}
+
+// Thousands of routes with few calls; a refusal among them is told, and the others are done.
+static void routes_by_the_batch(void **state)
+{
+	struct world *world = *state;
+	struct netlink *netlink = world->in_inner;
+	struct address a = address_of("10.255.0.12");
+	struct netlink_nexthop one = {.id = 1, .index = segment_up(world), .via = segment_next_hop(&a)};
+	assert_int_equal(netlink_nexthop_replace(netlink, &one), 0);
+	enum { ROUTES = 1234 };
+	netlink_batch_begin(netlink);
+	for (unsigned i = 0; i < ROUTES; i++) {
+		struct netlink_route route = numbered_route(i, 1);
+		netlink_batch_begin(netlink);
+		assert_int_equal(netlink_route_replace(netlink, &route), 0);
+	}
+	assert_int_equal(routes_of(netlink), ROUTES); // another request has them done first
+	assert_int_equal(netlink_batch_end(netlink), 0);
+	netlink_batch_begin(netlink);
+	for (unsigned i = 0; i < 300; i++) {
+		struct netlink_route route = numbered_route(ROUTES + i, i == 150 ? 4711 : 1); // there is no nexthop 4711
+		netlink_route_replace(netlink, &route);
+	}
+	assert_int_equal(netlink_batch_end(netlink), -EINVAL);
+	assert_int_equal(routes_of(netlink), ROUTES + 299);
+	assert_int_equal(netlink_batch_end(netlink), 0); // told once
+	netlink_batch_begin(netlink);
+	for (unsigned i = 0; i < ROUTES + 300; i++) { // what is not there is gone already
+		struct netlink_route route = numbered_route(i, 0);
+		netlink_route_remove(netlink, &route);
+	}
+	assert_int_equal(netlink_batch_end(netlink), 0);
+	assert_int_equal(routes_of(netlink), 0);
+	struct netlink_route route = numbered_route(7, 4711); // and each by itself again
+	assert_int_equal(netlink_route_replace(netlink, &route), -EINVAL);
+}
+
 static void neighbours_addresses_and_rules(void **state)
 {
 	struct world *world = *state;
@@ -339,6 +395,7 @@ int main(void)
 	    cmocka_unit_test_setup_teardown(sysctls_are_the_namespaces_own, make_world, end_world),
 	    cmocka_unit_test_setup_teardown(a_vxlan_is_made_across_namespaces, make_world, end_world),
 	    cmocka_unit_test_setup_teardown(routes_go_through_groups_of_ipv6_nexthops, make_world, end_world),
+	    cmocka_unit_test_setup_teardown(routes_by_the_batch, make_world, end_world),
 	    cmocka_unit_test_setup_teardown(neighbours_addresses_and_rules, make_world, end_world),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
