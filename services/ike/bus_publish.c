@@ -47,8 +47,28 @@ static Twinspan__SaDirection direction(const struct child_direction *from)
 	return row;
 }
 
+struct selector_rows {
+	Twinspan__ChildSelector rows[CHILD_SELECTORS_MAX], *pointers[CHILD_SELECTORS_MAX];
+};
+
+static void fill_selectors(struct selector_rows *out, const struct child_selector *from, size_t count)
+{
+	for (size_t i = 0; i < count; i++) {
+		out->rows[i] = (Twinspan__ChildSelector)TWINSPAN__CHILD_SELECTOR__INIT;
+		out->rows[i].first = data_of(address_bytes(&from[i].first));
+		out->rows[i].last = data_of(address_bytes(&from[i].last));
+		out->rows[i].protocol = from[i].protocol;
+		out->rows[i].first_port = from[i].first_port;
+		out->rows[i].last_port = from[i].last_port;
+		out->pointers[i] = &out->rows[i];
+	}
+}
+
 static void put_child(struct ike_bus *bus, const struct child_row *child)
 {
+	struct selector_rows local, remote;
+	fill_selectors(&local, child->local_selectors, child->local_selector_count);
+	fill_selectors(&remote, child->remote_selectors, child->remote_selector_count);
 	Twinspan__ChildSa row = TWINSPAN__CHILD_SA__INIT;
 	Twinspan__SaDirection inbound = direction(&child->inbound), outbound = direction(&child->outbound);
 	row.tunnel_id = (char *)(uintptr_t)child->tunnel_id;
@@ -66,6 +86,10 @@ static void put_child(struct ike_bus *bus, const struct child_row *child)
 	row.remote_port = child->remote_port;
 	row.replay_window = child->replay_window;
 	row.extended_sequence_numbers = child->extended_sequence_numbers;
+	row.local_selectors = local.pointers;
+	row.n_local_selectors = child->local_selector_count;
+	row.remote_selectors = remote.pointers;
+	row.n_remote_selectors = child->remote_selector_count;
 	char key[KEY_TEXT];
 	row_put(bus->child_sa, bus->node, text_bytes(key_of_child(child, key)), &row.base);
 }

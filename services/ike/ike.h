@@ -19,6 +19,7 @@ enum {
 	REASON_MAX = 1024,
 	SUITE_TEXT_MAX = 96,
 	EVENT_NAME_MAX = 32,
+	CHILD_SELECTORS_MAX = 16,
 };
 
 enum encryption {
@@ -115,6 +116,11 @@ struct child_direction {
 	struct secret encryption_key; // with the salt last for AES-GCM
 	struct secret integrity_key;
 };
+struct child_selector { // IPv4 or IPv6 addresses from first to last
+	struct address first, last;
+	uint16_t first_port, last_port;
+	uint8_t protocol; // 0: any
+};
 struct child_row {
 	char tunnel_id[TUNNEL_ID_MAX], border_gateway_id[TUNNEL_ID_MAX];
 	struct child_direction inbound, outbound;
@@ -125,6 +131,10 @@ struct child_row {
 	struct address local, remote;
 	uint16_t local_port, remote_port;
 	uint32_t replay_window;
+	// What it may carry. No selectors at all: everything. Among the child SAs of a tunnel that are in use the newest whose
+	// selectors have a packet sends it.
+	struct child_selector local_selectors[CHILD_SELECTORS_MAX], remote_selectors[CHILD_SELECTORS_MAX];
+	uint8_t local_selector_count, remote_selector_count;
 };
 
 enum tunnel_state { TUNNEL_DOWN, TUNNEL_CONNECTING, TUNNEL_UP };

@@ -104,6 +104,16 @@ void action_keepalive(struct ike *ike, const struct ike_sa *sa)
 	send_from(ike, &path, (struct bytes){&keepalive, 1}, false)->stateless = true;
 }
 
+static uint8_t fill_selectors(struct child_selector out[static CHILD_SELECTORS_MAX], const struct traffic_selectors *from)
+{
+	_Static_assert((int)SELECTORS_MAX <= (int)CHILD_SELECTORS_MAX, "each has a place in the row");
+	for (size_t i = 0; i < from->count; i++) {
+		const struct traffic_selector *s = &from->items[i];
+		out[i] = (struct child_selector){s->first, s->last, s->first_port, s->last_port, s->protocol};
+	}
+	return (uint8_t)from->count;
+}
+
 void action_put_child(struct ike *ike, const struct ike_sa *sa, const struct child_sa *child)
 {
 	struct child_row *row = allocate(sizeof *row);
@@ -126,6 +136,10 @@ void action_put_child(struct ike *ike, const struct ike_sa *sa, const struct chi
 		row->remote_port = sa->local_port == IKE_NAT_PORT ? sa->remote_port : IKE_NAT_PORT;
 	}
 	row->replay_window = child->replay_window; // as it was when the child SA was made: esp cannot change a standing window
+	if (child->selectors) {
+		row->local_selector_count = fill_selectors(row->local_selectors, &child->selectors->local);
+		row->remote_selector_count = fill_selectors(row->remote_selectors, &child->selectors->remote);
+	}
 	add(ike, IKE_ACTION_PUT_CHILD)->child = row;
 }
 

@@ -47,13 +47,36 @@ static void start_clock(struct ike *ike, const struct tunnel_config *config, str
 	child->replay_window = config->replay_window;
 }
 
-struct child_sa *child_new(struct ike *ike, struct ike_sa *sa, uint32_t spi_in, uint32_t spi_out, const struct suite *suite,
-                           const struct key_inputs *inputs, bool initiator, bool in_use)
+// NULL when they are everything: nothing has to be looked at then.
+static struct child_selectors *selectors_of(const struct traffic_selectors *local, const struct traffic_selectors *remote)
 {
+	struct traffic_selectors any = traffic_selectors_any();
+	if (traffic_selectors_within(&any, local) && traffic_selectors_within(&any, remote)) {
+		return NULL;
+	}
+	struct child_selectors *selectors = allocate(sizeof *selectors);
+	*selectors = (struct child_selectors){.local = *local, .remote = *remote};
+	return selectors;
+}
+
+bool child_covers(const struct child_sa *a, const struct child_sa *b)
+{
+	return !a->selectors || (b->selectors && traffic_selectors_within(&b->selectors->local, &a->selectors->local) &&
+	                         traffic_selectors_within(&b->selectors->remote, &a->selectors->remote));
+}
+
+struct child_sa *child_new(struct ike *ike, struct ike_sa *sa, const struct child_agreement *agreed, bool initiator,
+                           bool in_use)
+{
+	const struct suite *suite = agreed->suite;
+	const struct key_inputs *inputs = agreed->inputs;
+	uint32_t spi_in = agreed->spi_in;
+	invariant(map_find(ike->child_spis, spi_key(&spi_in)) == ike); // promised, so of no other child SA
 	struct child_sa *child = allocate(sizeof *child);
 	child->sa = sa;
 	child->spi_in = spi_in;
-	child->spi_out = spi_out;
+	child->spi_out = agreed->spi_out;
+	child->selectors = initiator ? selectors_of(agreed->ts_i, agreed->ts_r) : selectors_of(agreed->ts_r, agreed->ts_i);
 	child->suite = *suite;
 	child->generation = ++ike->child_generation;
 	child->in_use = in_use;
@@ -128,6 +151,12 @@ void child_remove(struct ike *ike, struct ike_sa *sa, struct child_sa *child)
 	map_remove(ike->child_spis, spi_key(&child->spi_in));
 	action_remove_child(ike, sa->tunnel, child->spi_in);
 	sa->dirty = true;
+	child_free(child);
+}
+
+void child_free(struct child_sa *child)
+{
+	free(child->selectors);
 	wipe(child, sizeof *child);
 	free(child);
 }
@@ -148,7 +177,7 @@ void child_use(struct ike *ike, struct ike_sa *sa, struct child_sa *child)
 	for (size_t i = 0; i < tunnel->sa_count; i++) {
 		for (size_t k = 0; k < tunnel->sas[i]->child_count; k++) {
 			struct child_sa *other = tunnel->sas[i]->children[k];
-			if (other != child && other->generation < child->generation) {
+			if (other != child && other->generation < child->generation && child_covers(child, other)) {
 				set_in_use(ike, tunnel->sas[i], other, false);
 			}
 		}
@@ -180,24 +209,43 @@ static int rank(const struct ike *ike, const struct child_sa *child)
 	return 1 + (child->state == CHILD_LIVE ? 1 : 0) + (child->confirmed_at <= ike->now ? 2 : 0) + (standing ? 4 : 0);
 }
 
+enum { TUNNEL_CHILDREN_MAX = TUNNEL_SAS_MAX * CHILDREN_MAX };
+
+// The best of those that are needed: of no other that is in use, or is better, does it carry only a part.
+static struct child_sa *needed(const struct ike *ike, struct child_sa *const *children, size_t count)
+{
+	for (size_t i = 0; i < count; i++) {
+		struct child_sa *child = children[i];
+		bool spare = child->in_use;
+		for (size_t k = 0; k < count && !spare; k++) {
+			const struct child_sa *other = children[k];
+			int order = rank(ike, other) - rank(ike, child);
+			bool better = order > 0 || (order == 0 && other->generation > child->generation);
+			spare = other != child && (other->in_use || better) && child_covers(other, child);
+		}
+		if (!spare) {
+			return child;
+		}
+	}
+	return NULL;
+}
+
 void tunnel_select_outbound(struct ike *ike, struct tunnel *tunnel)
 {
-	struct child_sa *best = NULL;
+	struct child_sa *children[TUNNEL_CHILDREN_MAX];
+	size_t count = 0;
 	for (size_t i = 0; i < tunnel->sa_count; i++) {
 		struct ike_sa *sa = tunnel->sas[i];
+		invariant(sa->child_count <= CHILDREN_MAX);
 		for (size_t k = 0; k < sa->child_count; k++) {
-			struct child_sa *child = sa->children[k];
-			int this_rank = rank(ike, child), best_rank = best ? rank(ike, best) : 0;
-			if (this_rank > 0 && child->in_use) {
-				return;
-			}
-			if (this_rank > best_rank ||
-			    (this_rank > 0 && this_rank == best_rank && child->generation > best->generation)) {
-				best = child;
+			if (rank(ike, sa->children[k]) > 0) {
+				children[count++] = sa->children[k];
 			}
 		}
 	}
-	if (best) {
-		child_use(ike, best->sa, best);
+	struct child_sa *child;
+	while ((child = needed(ike, children, count)) != NULL) {
+		child_use(ike, child->sa, child);
+		invariant(child->in_use);
 	}
 }

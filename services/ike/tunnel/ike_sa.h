@@ -6,6 +6,7 @@
 #include "services/ike/crypto/ike_keys.h"
 #include "services/ike/ike.h"
 #include "services/ike/wire/ikev2.h"
+#include "services/ike/wire/traffic_selector.h"
 
 struct ike;
 struct tunnel;
@@ -21,6 +22,9 @@ enum {
 struct traffic_count {                         // of one direction
 	uint64_t bytes, packets;               // as last reported
 	uint64_t bytes_before, packets_before; // by earlier incarnations of the dataplane, which begin at 0
+};
+struct child_selectors {
+	struct traffic_selectors local, remote;
 };
 enum child_state {
 	CHILD_LIVE,
@@ -43,6 +47,8 @@ struct child_sa {
 	uint64_t bytes_hard, packets_hard;      // what was configured when it was made; 0: no limit
 	uint32_t replay_window;                 // as well
 	struct traffic_count in, out;
+	// What it may carry, from our side and from the peer's. NULL: everything, as with every route-based peer.
+	struct child_selectors *selectors;
 };
 
 // ---- requests: one at a time (window 1, RFC 7296 §2.3) ----
@@ -180,14 +186,23 @@ bool nonce_less(const struct nonce *a, const struct nonce *b);
 uint32_t child_spi_new(struct ike *ike); // promised until child_spi_release or child_new
 void child_spi_release(struct ike *ike, uint32_t spi);
 // What an exchange agreed on; `initiator`: we began that exchange. Installs it.
-struct child_sa *child_new(struct ike *ike, struct ike_sa *sa, uint32_t spi_in, uint32_t spi_out, const struct suite *suite,
-                           const struct key_inputs *inputs, bool initiator, bool in_use);
+struct child_agreement {
+	uint32_t spi_in, spi_out;
+	const struct suite *suite;
+	const struct key_inputs *inputs;
+	const struct traffic_selectors *ts_i, *ts_r;
+};
+struct child_sa *child_new(struct ike *ike, struct ike_sa *sa, const struct child_agreement *agreed, bool initiator,
+                           bool in_use);
+void child_free(struct child_sa *child); // its memory alone
+bool child_covers(const struct child_sa *a, const struct child_sa *b); // does `a` carry everything that `b` does?
 struct child_sa *child_find_in(const struct ike_sa *sa, uint32_t spi_in);
 struct child_sa *child_find_out(const struct ike_sa *sa, uint32_t spi_out); // not one that lingers
 size_t child_count_live(const struct ike_sa *sa);                           // LIVE and REPLACED
 void child_linger(struct ike *ike, struct ike_sa *sa, struct child_sa *child);
 void child_remove(struct ike *ike, struct ike_sa *sa, struct child_sa *child);
-void child_use(struct ike *ike, struct ike_sa *sa, struct child_sa *child); // the peer has it: send on it and no older one
+// The peer has it: send on it, and on no older one that carries nothing but what this one does too.
+void child_use(struct ike *ike, struct ike_sa *sa, struct child_sa *child);
 // The peer has what it asked for: with a window of one, its next request says so, and so does traffic.
 void children_confirm(struct ike *ike, struct ike_sa *sa);
 void tunnel_select_outbound(struct ike *ike, struct tunnel *tunnel); // something is in use, if there is anything

@@ -101,6 +101,47 @@ static void traffic_count_fields(struct archive *a, void *of)
 	archive_u64(a, 4, &value->packets_before);
 }
 
+static void selector_fields(struct archive *a, void *of)
+{
+	struct traffic_selector *value = of;
+	archive_u8(a, 1, &value->type);
+	archive_u8(a, 2, &value->protocol);
+	archive_u16(a, 3, &value->first_port);
+	archive_u16(a, 4, &value->last_port);
+	archive_address(a, 5, &value->first);
+	archive_address(a, 6, &value->last);
+}
+
+static void selectors(struct archive *a, uint8_t tag, struct traffic_selectors *value)
+{
+	for (size_t i = 0; a->w && i < value->count; i++) {
+		archive_part(a, tag, selector_fields, &value->items[i]);
+	}
+	struct archive part;
+	for (size_t after = 0; !a->w && archive_next(a, tag, &after, &part);) {
+		if (value->count == SELECTORS_MAX) {
+			a->failed = true;
+			return;
+		}
+		selector_fields(&part, &value->items[value->count++]);
+		a->failed = a->failed || part.failed;
+	}
+}
+
+// None in the state: everything.
+static void child_selectors(struct archive *a, struct child_sa *value)
+{
+	struct child_selectors read = {0}, *both = a->w ? value->selectors : &read;
+	if (both) {
+		selectors(a, 23, &both->local);
+		selectors(a, 24, &both->remote);
+	}
+	if (!a->w && read.local.count > 0 && read.remote.count > 0) {
+		value->selectors = allocate(sizeof read);
+		*value->selectors = read;
+	}
+}
+
 static void child_sa_fields(struct archive *a, void *of)
 {
 	struct child_sa *value = of;
@@ -126,6 +167,7 @@ static void child_sa_fields(struct archive *a, void *of)
 	archive_u32(a, 20, &value->replay_window);
 	archive_part(a, 21, traffic_count_fields, &value->in);
 	archive_part(a, 22, traffic_count_fields, &value->out);
+	child_selectors(a, value);
 }
 
 static void request_fields(struct archive *a, void *of)
@@ -234,8 +276,7 @@ static bool restore_children(struct ike *ike, struct archive *a, struct ike_sa *
 		if (part.failed || sa->child_count == CHILDREN_MAX || child->state > CHILD_LINGERING || child->spi_in < 256 ||
 		    !encryption_algorithm(child->suite.encryption) || child->suite.integrity > INTEGRITY_SHA2_512 ||
 		    map_find(ike->child_spis, key)) {
-			wipe(child, sizeof *child);
-			free(child);
+			child_free(child);
 			return false;
 		}
 		child->sa = sa;

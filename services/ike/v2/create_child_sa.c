@@ -133,9 +133,11 @@ void create_child_begin(struct ike *ike, struct ike_sa *sa, struct child_sa *old
 		size_t length = key_exchange_public(&request->exchange, value);
 		chain_ke(&chain, group, (struct bytes){value, length});
 	}
+	// Of one to be rekeyed what it has (§2.9.2): asked for everything again, a peer with several could answer with
+	// another's.
 	struct traffic_selectors any = traffic_selectors_any();
-	selectors_write(&chain, PAYLOAD_TSI, &any);
-	selectors_write(&chain, PAYLOAD_TSR, &any);
+	selectors_write(&chain, PAYLOAD_TSI, old && old->selectors ? &old->selectors->local : &any);
+	selectors_write(&chain, PAYLOAD_TSR, old && old->selectors ? &old->selectors->remote : &any);
 	request_send(ike, sa, old ? REQUEST_REKEY_CHILD : REQUEST_NEW_CHILD, EXCHANGE_CREATE_CHILD_SA, &chain);
 }
 
@@ -232,6 +234,18 @@ static void refused(struct ike *ike, struct ike_sa *sa, const struct notificatio
 	}
 }
 
+// Is there another that carries all that this one does?
+static bool is_spare(const struct ike_sa *sa, const struct child_sa *child)
+{
+	for (size_t i = 0; i < sa->child_count; i++) {
+		const struct child_sa *other = sa->children[i];
+		if (other != child && other->state <= CHILD_REPLACED && child_covers(other, child)) {
+			return true;
+		}
+	}
+	return false;
+}
+
 // Which of old, new and the rival made by the peer meanwhile stays.
 static void settle(struct ike *ike, struct ike_sa *sa, struct child_sa *child, const struct nonce *lowest)
 {
@@ -243,7 +257,7 @@ static void settle(struct ike *ike, struct ike_sa *sa, struct child_sa *child, c
 		}
 		return;
 	}
-	if (sa->request.kind == REQUEST_NEW_CHILD && child_count_live(sa) > 1) {
+	if (sa->request.kind == REQUEST_NEW_CHILD && is_spare(sa, child)) {
 		// There was none when we asked, and meanwhile the peer made one (the other way round may_create refuses): one
 		// is enough.
 		child->state = CHILD_DELETING;
@@ -306,7 +320,10 @@ void create_child_response(struct ike *ike, struct ike_sa *sa, const struct payl
 	}
 	struct key_inputs inputs = {
 	    .nonce_i = nonce_bytes(&request->nonce), .nonce_r = nonce_bytes(&nonce_r), .shared = shared_secret_bytes(&shared)};
-	struct child_sa *child = child_new(ike, sa, request->new_spi, choice.spi_out, &choice.suite, &inputs, true, false);
+	struct child_sa *child = child_new(
+	    ike, sa,
+	    &(struct child_agreement){request->new_spi, choice.spi_out, &choice.suite, &inputs, &choice.ts_i, &choice.ts_r},
+	    true, false);
 	wipe(&shared, sizeof shared);
 	settle(ike, sa, child, nonce_lower(&request->nonce, &nonce_r));
 	request_done(ike, sa);
@@ -388,7 +405,10 @@ enum notify create_child_request(struct ike *ike, struct ike_sa *sa, const struc
 	random_fill(&ike->random, nonce_r.octets, NONCE_OURS);
 	struct key_inputs inputs = {
 	    .nonce_i = nonce_bytes(&nonce_i), .nonce_r = nonce_bytes(&nonce_r), .shared = shared_secret_bytes(&shared)};
-	struct child_sa *child = child_new(ike, sa, child_spi_new(ike), choice.spi_out, &choice.suite, &inputs, false, false);
+	struct child_sa *child = child_new(
+	    ike, sa,
+	    &(struct child_agreement){child_spi_new(ike), choice.spi_out, &choice.suite, &inputs, &choice.ts_i, &choice.ts_r},
+	    false, false);
 	wipe(&shared, sizeof shared);
 	child_answer_write(chain, &choice, child->spi_in, GROUPS_COUNT);
 	chain_payload(chain, PAYLOAD_NONCE, nonce_bytes(&nonce_r));

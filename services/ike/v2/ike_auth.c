@@ -217,7 +217,10 @@ void ike_auth_response(struct ike *ike, struct ike_sa *sa, const struct payloads
 		refusal_format(tunnel, "the child SA", n.type, choice.reason);
 	} else if (child_accept(tunnel, payloads, GROUPS_IGNORED, &choice) == NOTIFY_NONE) {
 		struct key_inputs inputs = inputs_of(sa);
-		child = child_new(ike, sa, spi_in, choice.spi_out, &choice.suite, &inputs, true, true);
+		child = child_new(
+		    ike, sa,
+		    &(struct child_agreement){spi_in, choice.spi_out, &choice.suite, &inputs, &choice.ts_i, &choice.ts_r}, true,
+		    true);
 	}
 	if (!child && is_up_without(tunnel, sa)) {
 		// It was begun beside an IKE SA that stands and has what this one lacks.
@@ -284,8 +287,10 @@ void ike_auth_request(struct ike *ike, struct ike_sa *sa, const struct payloads 
 		tunnel_failed(ike, tunnel, "%s", choice.reason);
 	} else {
 		struct key_inputs inputs = inputs_of(sa);
-		struct child_sa *child =
-		    child_new(ike, sa, child_spi_new(ike), choice.spi_out, &choice.suite, &inputs, false, false);
+		struct child_sa *child = child_new(ike, sa,
+		                                   &(struct child_agreement){child_spi_new(ike), choice.spi_out, &choice.suite,
+		                                                             &inputs, &choice.ts_i, &choice.ts_r},
+		                                   false, false);
 		child_answer_write(chain, &choice, child->spi_in, GROUPS_IGNORED);
 		established_child(ike, tunnel, child, &choice, notification_find(payloads, USE_TRANSPORT_MODE, &n));
 	}
