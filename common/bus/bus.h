@@ -31,6 +31,7 @@ bool table_is_complete(const struct table *table);
 // and value are copied.
 void table_put(struct table *table, const char *scope, struct bytes key, struct bytes value);
 void table_remove(struct table *table, struct bytes key);
+bool table_has(const struct table *table, struct bytes key); // a row that was put and not removed, committed or not
 // Everything put since the last commit becomes visible at once, as one change. Returns the table's sequence after it.
 uint64_t table_commit(struct table *table);
 uint64_t table_sequence(const struct table *table);

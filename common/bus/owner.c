@@ -362,6 +362,11 @@ void table_remove(struct table *table, struct bytes key)
 	table_rows_remove(table->rows, key);
 }
 
+bool table_has(const struct table *table, struct bytes key)
+{
+	return table_rows_has(table->rows, key);
+}
+
 uint64_t table_commit(struct table *table)
 {
 	uint64_t before = table_rows_sequence(table->rows);

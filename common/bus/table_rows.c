@@ -208,6 +208,11 @@ bool table_rows_put(struct table_rows *rows, const char *scope_text, struct byte
 	return true;
 }
 
+bool table_rows_has(const struct table_rows *rows, struct bytes key)
+{
+	return map_find(rows->live_by_key, key) != NULL;
+}
+
 bool table_rows_remove(struct table_rows *rows, struct bytes key)
 {
 	struct entry *entry = map_remove(rows->live_by_key, key);

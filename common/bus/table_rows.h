@@ -13,6 +13,7 @@ void table_rows_free(struct table_rows **rows);
 // Changes wait for the commit; false when it is no change.
 bool table_rows_put(struct table_rows *rows, const char *scope, struct bytes key, struct bytes value);
 bool table_rows_remove(struct table_rows *rows, struct bytes key);
+bool table_rows_has(const struct table_rows *rows, struct bytes key);
 bool table_rows_pending(const struct table_rows *rows);
 // `force`: counts one up even when nothing changed.
 uint64_t table_rows_commit(struct table_rows *rows, bool force);

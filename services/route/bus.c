@@ -73,6 +73,11 @@ void route_bus_check_complete(void *context)
 	log_event(LOG_INFO, "complete", "milliseconds", log_number((now() - bus->started) / 1000), NULL);
 }
 
+bool route_bus_has(const struct route_bus *bus, const char *key)
+{
+	return table_has(bus->tables[ROUTE_TABLE_SHOWN], text_bytes(key)) || table_has(bus->tables[ROUTE_TABLE_VPC], text_bytes(key));
+}
+
 bool route_bus_complete(const struct route_bus *bus)
 {
 	return bus->complete;

@@ -1,73 +1,56 @@
 // PostgreSQL schema `route`: per shown row since when it is what it is, and the place of learned destinations in the queue for
 // their quota. It is a memory for people and for a stable choice after a restart; nothing that forwards depends on it. So it is
-// written behind, without ever waiting: libpq's non-blocking calls on the service's own loop, one batch at a time, and while
-// PostgreSQL is away the changes of one row fold into one. (Give the server in TWINSPAN_DATABASE as a socket directory or an
-// address: libpq looks host names up synchronously.)
+// written behind, in batches, and while PostgreSQL is away what waits is one change for each row that there is (backlog.h).
 //
-// Each incarnation marks the rows it writes; when all of its own are written, what only an earlier one knew is deleted.
-#include <libpq-fe.h>
+// When the output tables are complete, and whenever removals could not be told, the stored rows are swept: page by page, what
+// is no row any more is deleted.
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "common/base/alloc.h"
-#include "common/base/map.h"
-#include "common/base/secret.h"
+#include "common/base/invariant.h"
 #include "common/io/config.h"
+#include "common/io/database.h"
 #include "common/io/log.h"
+#include "services/route/backlog.h"
 #include "services/route/shell.h"
 
-enum { BATCH_ROWS = 1000 };
-#define LOAD_WAIT SECONDS(1)
-#define RECONNECT_AFTER SECONDS(1)
-#define ANSWER_WAIT SECONDS(30)
+enum { BATCH_ROWS = 1000, PAGE_ROWS = 5000 };
+#define FIRST_PAGE_WAIT SECONDS(1) // nobody waits longer for a database that does not answer
+#define LOAD_WAIT SECONDS(5)       // nor for one that is slow
 #define WRITE_AFTER MILLISECONDS(200)
+#define AGAIN_AFTER SECONDS(1)
 
-static const char prepare_sql[] =
-    "BEGIN; SELECT pg_advisory_xact_lock(hashtext('twinspan route')); CREATE SCHEMA IF NOT EXISTS route;"
-    "CREATE TABLE IF NOT EXISTS route.row (key text PRIMARY KEY, state bigint NOT NULL, since bigint NOT NULL, place bigint "
-    "NOT NULL,"
-    " incarnation bigint NOT NULL); COMMIT";
-static const char load_sql[] = "SELECT key, state, since, place FROM route.row";
+static const struct migration migrations[] = {
+    // An earlier release made this table without a migration.
+    {.name = "0001_rows",
+     .sql = "CREATE TABLE IF NOT EXISTS route.row (key text PRIMARY KEY, state bigint NOT NULL, since bigint NOT NULL, place "
+            "bigint NOT NULL, incarnation bigint NOT NULL)"},
+};
+// The pages are in the order of the key's octets, whatever the database's collation is.
+static const char load_sql[] =
+    "SELECT key, state, since, place FROM route.row WHERE key COLLATE \"C\" > $1 ORDER BY key COLLATE \"C\" LIMIT $2::int";
+static const char page_sql[] =
+    "SELECT key FROM route.row WHERE key COLLATE \"C\" > $1 ORDER BY key COLLATE \"C\" LIMIT $2::int";
 static const char put_sql[] =
-    "INSERT INTO route.row SELECT *, $5::bigint FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::bigint[])"
-    " ON CONFLICT (key) DO UPDATE SET state = excluded.state, since = excluded.since, place = excluded.place,"
-    " incarnation = excluded.incarnation";
+    "INSERT INTO route.row SELECT *, 0 FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::bigint[])"
+    " ON CONFLICT (key) DO UPDATE SET state = excluded.state, since = excluded.since, place = excluded.place"
+    " WHERE (row.state, row.since, row.place) IS DISTINCT FROM (excluded.state, excluded.since, excluded.place)";
 static const char remove_sql[] = "DELETE FROM route.row WHERE key = ANY ($1::text[])";
-static const char forget_sql[] = "DELETE FROM route.row WHERE incarnation < $1::bigint";
 
-enum phase {
-	PHASE_AWAY,
-	PHASE_CONNECTING,
-	PHASE_PREPARING,
-	PHASE_LOADING,
-	PHASE_IDLE,
-	PHASE_PUTTING,
-	PHASE_REMOVING,
-	PHASE_FORGETTING
-};
-
-struct change {
-	bool removed;
-	uint64_t state, since, order;
-};
 struct store {
 	struct service *service;
-	loop_fn *loaded; // NULL once it was called
-	const char *database;
-	char password[256];
-	PGconn *connection;
-	int socket;
-	enum phase phase;
-	struct map *changes; // row key -> struct change, not yet written
-	struct map *flying;  // those of the batch under way
-	uint64_t incarnation;
-	bool forgotten; // earlier incarnations' rows are gone
-	bool failing;   // it was said in the log
-	struct deadline retry, write, answer, give_up;
+	struct database *database; // NULL: none is set
+	loop_fn *loaded;           // NULL once it was called
+	bool read;                 // all that was stored
+	size_t remembered;
+	struct backlog *backlog;
+	bool busy;  // a piece of work is the database's
+	char *page; // the last key of the page before; "" at first; NULL: no reading and no sweep is under way
+	instant started;
+	struct deadline write, give_up;
 };
-
-static void advance(void *context);
 
 static void tell_loaded(void *context)
 {
@@ -76,99 +59,75 @@ static void tell_loaded(void *context)
 	store->loaded = NULL;
 	deadline_disarm(&store->give_up);
 	if (loaded) {
+		log_event(LOG_INFO, "remembered", "rows", log_number((int64_t)store->remembered), "all",
+		          store->read ? "yes" : "no", NULL);
 		loaded(store->service);
 	}
 }
 
-static void unwatch(struct store *store)
+static void turn_page(struct store *store, const char *last)
 {
-	if (store->socket >= 0) {
-		loop_read_end(store->service->loop, store->socket);
-		loop_write_end(store->service->loop, store->socket);
-		store->socket = -1;
-	}
+	char *page = last ? duplicate_text(last) : NULL;
+	free(store->page);
+	store->page = page;
 }
 
-// What the batch under way held is to be written again, unless it changed since.
-static void take_back(struct store *store)
+static void submit(struct store *store, const char *sql, const char *const *values, int count, database_fn *done)
 {
-	struct map_cursor cursor = {0};
-	while (map_next(store->flying, &cursor)) {
-		if (map_find(store->changes, cursor.key)) {
-			free(cursor.value);
-		} else {
-			map_insert(store->changes, cursor.key, cursor.value);
-		}
-	}
-	map_free(&store->flying, NULL);
-	store->flying = map_new(NULL);
+	invariant(!store->busy);
+	store->busy = true;
+	struct database_work *work = database_work_new(store->database, DATABASE_PLAIN);
+	database_work_add(work, sql, values, count, DATABASE_ANY_ROWS);
+	database_submit(&work, done, store);
 }
 
-static void fail(struct store *store, const char *reason)
+static void ask_page(struct store *store, const char *sql, size_t rows, database_fn *done)
 {
-	if (!store->failing) {
-		char *first_line = format_text("%.*s", (int)strcspn(reason, "\n"), reason);
-		log_event(LOG_WARNING, "database-away", "reason", first_line, NULL);
-		free(first_line);
-		store->failing = true;
-	}
-	unwatch(store);
-	deadline_disarm(&store->answer);
-	PQfinish(store->connection);
-	store->connection = NULL;
-	store->phase = PHASE_AWAY;
-	take_back(store);
-	deadline_arm(&store->retry, now() + RECONNECT_AFTER);
-	tell_loaded(store);
-}
-
-static void no_answer(void *context)
-{
-	fail(context, "no answer");
-}
-
-static void watch(struct store *store, bool write)
-{
-	int socket = PQsocket(store->connection);
-	if (socket != store->socket) {
-		unwatch(store);
-		store->socket = socket;
-		loop_read(store->service->loop, socket, advance, store);
-	}
-	if (write) {
-		loop_write(store->service->loop, socket, advance, store);
-	} else {
-		loop_write_end(store->service->loop, socket);
-	}
-}
-
-static void connect_now(void *context)
-{
-	struct store *store = context;
-	const char *keywords[] = {"dbname", "password", "application_name", NULL};
-	const char *values[] = {store->database, store->password[0] ? store->password : NULL, "twinspan-route", NULL};
-	store->connection = PQconnectStartParams(keywords, values, 1);
-	if (PQstatus(store->connection) == CONNECTION_BAD) {
-		fail(store, PQerrorMessage(store->connection));
-		return;
-	}
-	store->phase = PHASE_CONNECTING;
-	deadline_arm(&store->answer, now() + ANSWER_WAIT);
-	watch(store, true);
+	char limit[16];
+	snprintf(limit, sizeof limit, "%zu", rows);
+	submit(store, sql, (const char *[]){store->page, limit}, 2, done);
 }
 
 // ---- one batch as array literals ----
-struct text { // it must not move: the stream writes into it
+enum { COLUMNS = 4 };
+struct text {
 	char *start;
 	size_t length;
 	FILE *out;
 };
+struct batch { // it must not move: the streams write into it
+	struct text columns[COLUMNS];
+	bool removes;
+	const char *comma;
+};
 
-static void text_init(struct text *text)
+static void batch_init(struct batch *batch)
 {
-	text->out = open_memstream(&text->start, &text->length);
-	if (!text->out) {
-		abort();
+	batch->comma = "";
+	batch->removes = false;
+	for (size_t i = 0; i < COLUMNS; i++) {
+		struct text *text = &batch->columns[i];
+		text->out = open_memstream(&text->start, &text->length);
+		if (!text->out) {
+			abort();
+		}
+		fputc('{', text->out);
+	}
+}
+
+static void batch_end(struct batch *batch, const char *values[static COLUMNS])
+{
+	for (size_t i = 0; i < COLUMNS; i++) {
+		fputc('}', batch->columns[i].out);
+		fclose(batch->columns[i].out);
+		values[i] = batch->columns[i].start;
+	}
+}
+
+static void batch_fini(struct batch *batch)
+{
+	for (size_t i = 0; i < COLUMNS; i++) {
+		free(batch->columns[i].start);
 	}
 }
 
@@ -184,206 +143,173 @@ static void add_quoted(FILE *out, struct bytes key)
 	fputc('"', out);
 }
 
-static void issue(struct store *store, enum phase phase, const char *sql, const char *const *values, int count)
+static void add_change(void *context, struct bytes key, const struct backlog_row *row)
 {
-	if (!PQsendQueryParams(store->connection, sql, count, NULL, values, NULL, NULL, 0)) {
-		fail(store, PQerrorMessage(store->connection));
-		return;
+	struct batch *batch = context;
+	fputs(batch->comma, batch->columns[0].out);
+	add_quoted(batch->columns[0].out, key);
+	if (row) {
+		fprintf(batch->columns[1].out, "%s%lld", batch->comma, (long long)row->state);
+		fprintf(batch->columns[2].out, "%s%lld", batch->comma, (long long)row->since);
+		fprintf(batch->columns[3].out, "%s%lld", batch->comma, (long long)row->order);
+	} else {
+		batch->removes = true;
 	}
-	store->phase = phase;
-	deadline_arm(&store->answer, now() + ANSWER_WAIT);
-	watch(store, PQflush(store->connection) == 1);
+	batch->comma = ",";
 }
 
-// Moves up to a batch of changes of one sort into the air.
-static void write_batch(struct store *store, bool removed)
+static void next(struct store *store)
 {
-	enum { COLUMNS = 4 };
-	struct text columns[COLUMNS];
-	for (size_t i = 0; i < COLUMNS; i++) {
-		text_init(&columns[i]);
-		fputc('{', columns[i].out);
-	}
-	size_t count = 0;
-	struct map_cursor cursor = {0};
-	while (count < BATCH_ROWS && map_next(store->changes, &cursor)) {
-		struct change *change = cursor.value;
-		if (change->removed != removed) {
-			continue;
-		}
-		const char *comma = count++ > 0 ? "," : "";
-		fputs(comma, columns[0].out);
-		add_quoted(columns[0].out, cursor.key);
-		fprintf(columns[1].out, "%s%lld", comma, (long long)change->state);
-		fprintf(columns[2].out, "%s%lld", comma, (long long)change->since);
-		fprintf(columns[3].out, "%s%lld", comma, (long long)change->order);
-		map_insert(store->flying, cursor.key, change);
-		map_remove(store->changes, cursor.key);
-	}
-	char incarnation[24];
-	snprintf(incarnation, sizeof incarnation, "%llu", (unsigned long long)store->incarnation);
-	const char *values[COLUMNS + 1];
-	for (size_t i = 0; i < COLUMNS; i++) {
-		fputc('}', columns[i].out);
-		fclose(columns[i].out);
-		values[i] = columns[i].start;
-	}
-	values[COLUMNS] = incarnation;
-	if (removed) {
-		issue(store, PHASE_REMOVING, remove_sql, values, 1);
+	deadline_arm(&store->write, now() + (backlog_count(store->backlog) >= BATCH_ROWS || store->page ? 0 : WRITE_AFTER));
+}
+
+static void on_written(void *context, struct database_answer *answer)
+{
+	struct store *store = context;
+	store->busy = false;
+	if (answer->outcome == DATABASE_DONE) {
+		backlog_written(store->backlog);
+		next(store);
 	} else {
-		issue(store, PHASE_PUTTING, put_sql, values, COLUMNS + 1);
+		backlog_lost(store->backlog);
+		deadline_arm(&store->write, now() + AGAIN_AFTER);
 	}
-	for (size_t i = 0; i < COLUMNS; i++) {
-		free(columns[i].start);
+}
+
+static void write_batch(struct store *store)
+{
+	struct batch batch;
+	const char *values[COLUMNS];
+	batch_init(&batch);
+	size_t count = backlog_take(store->backlog, BATCH_ROWS, add_change, &batch);
+	batch_end(&batch, values);
+	invariant(count > 0);
+	if (batch.removes) {
+		submit(store, remove_sql, values, 1, on_written);
+	} else {
+		submit(store, put_sql, values, COLUMNS, on_written);
 	}
+	batch_fini(&batch);
+}
+
+// ---- the sweep ----
+static void on_page(void *context, struct database_answer *answer)
+{
+	struct store *store = context;
+	store->busy = false;
+	if (answer->outcome != DATABASE_DONE) {
+		turn_page(store, NULL);
+		backlog_sweep_fails(store->backlog);
+		deadline_arm(&store->write, now() + AGAIN_AFTER);
+		return;
+	}
+	const PGresult *rows = answer->results[0];
+	int count = PQntuples(rows);
+	for (int i = 0; i < count; i++) {
+		if (!route_bus_has(store->service->bus, PQgetvalue(rows, i, 0))) {
+			backlog_remove(store->backlog, PQgetvalue(rows, i, 0), true);
+		}
+	}
+	turn_page(store, count == BATCH_ROWS ? PQgetvalue(rows, count - 1, 0) : NULL);
+	next(store);
 }
 
 static void write_next(void *context)
 {
 	struct store *store = context;
-	if (store->phase != PHASE_IDLE) {
+	if (store->busy || !database_is_up(store->database) || !store->read) {
+		return; // what ends that comes back here
+	}
+	if (backlog_count(store->backlog) > 0) {
+		write_batch(store);
 		return;
 	}
-	struct map_cursor cursor = {0};
-	if (map_next(store->changes, &cursor)) {
-		write_batch(store, ((struct change *)cursor.value)->removed);
-		return;
+	if (!store->page && backlog_wants_sweep(store->backlog) && route_bus_complete(store->service->bus)) {
+		backlog_sweep_begins(store->backlog);
+		turn_page(store, "");
 	}
-	if (!store->forgotten && route_bus_complete(store->service->bus)) {
-		char incarnation[24];
-		snprintf(incarnation, sizeof incarnation, "%llu", (unsigned long long)store->incarnation);
-		const char *values[] = {incarnation};
-		issue(store, PHASE_FORGETTING, forget_sql, values, 1);
+	if (store->page) {
+		ask_page(store, page_sql, BATCH_ROWS, on_page);
+	} else if (backlog_wants_sweep(store->backlog)) {
+		deadline_arm(&store->write, now() + AGAIN_AFTER); // not complete yet
 	}
 }
 
-static void remember(struct store *store, const PGresult *result)
+// ---- reading what was stored ----
+static void on_rows(void *context, struct database_answer *answer);
+
+static void load_next(struct store *store)
 {
-	for (int i = 0; i < PQntuples(result); i++) {
-		route_remember(store->service->route, PQgetvalue(result, i, 0),
-		               (uint64_t)strtoll(PQgetvalue(result, i, 1), NULL, 10),
-		               (uint64_t)strtoll(PQgetvalue(result, i, 2), NULL, 10),
-		               (uint64_t)strtoll(PQgetvalue(result, i, 3), NULL, 10));
-	}
-	log_event(LOG_INFO, "remembered", "rows", log_number(PQntuples(result)), NULL);
+	ask_page(store, load_sql, PAGE_ROWS, on_rows);
 }
 
-// A statement has come to its end: what is next?
-static void finished(struct store *store)
+static void read_all(struct store *store)
 {
-	deadline_disarm(&store->answer);
-	switch (store->phase) {
-	case PHASE_PREPARING:
-		if (store->loaded) {
-			issue(store, PHASE_LOADING, load_sql, NULL, 0);
-			return;
-		}
-		break;
-	case PHASE_LOADING:
-		tell_loaded(store);
-		break;
-	case PHASE_FORGETTING:
-		store->forgotten = true;
-		break;
-	default:
-		map_free(&store->flying, free);
-		store->flying = map_new(NULL);
-		break;
-	}
-	store->phase = PHASE_IDLE;
-	watch(store, false);
-	deadline_arm(&store->write, now() + (map_count(store->changes) >= BATCH_ROWS ? 0 : WRITE_AFTER));
+	turn_page(store, NULL);
+	store->read = true;
+	tell_loaded(store);
+	next(store);
 }
 
-static void advance_connecting(struct store *store)
-{
-	switch (PQconnectPoll(store->connection)) {
-	case PGRES_POLLING_READING:
-		watch(store, false);
-		return;
-	case PGRES_POLLING_WRITING:
-		watch(store, true);
-		return;
-	case PGRES_POLLING_OK:
-		break;
-	default:
-		fail(store, PQerrorMessage(store->connection));
-		return;
-	}
-	if (store->failing) {
-		log_event(LOG_INFO, "database-back", NULL);
-		store->failing = false;
-	}
-	PQsetnonblocking(store->connection, 1);
-	// Several statements at once are possible only without parameters.
-	if (!PQsendQuery(store->connection, prepare_sql)) {
-		fail(store, PQerrorMessage(store->connection));
-		return;
-	}
-	store->phase = PHASE_PREPARING;
-	watch(store, PQflush(store->connection) == 1);
-}
-
-static void advance(void *context)
+static void on_rows(void *context, struct database_answer *answer)
 {
 	struct store *store = context;
-	if (store->phase == PHASE_CONNECTING) {
-		advance_connecting(store);
+	store->busy = false;
+	if (answer->outcome != DATABASE_DONE) {
+		deadline_arm(&store->give_up, now());
+		return; // the connection's return reads on from there
+	}
+	const PGresult *rows = answer->results[0];
+	int count = PQntuples(rows);
+	for (int i = 0; i < count && store->loaded; i++) {
+		route_remember(
+		    store->service->route, PQgetvalue(rows, i, 0), (uint64_t)strtoll(PQgetvalue(rows, i, 1), NULL, 10),
+		    (uint64_t)strtoll(PQgetvalue(rows, i, 2), NULL, 10), (uint64_t)strtoll(PQgetvalue(rows, i, 3), NULL, 10));
+		store->remembered++;
+	}
+	if (count < PAGE_ROWS || !store->loaded) { // the end, or nobody waits for the rest
+		read_all(store);
 		return;
 	}
-	int left = PQflush(store->connection);
-	if (left < 0 || !PQconsumeInput(store->connection)) {
-		fail(store, PQerrorMessage(store->connection));
-		return;
-	}
-	watch(store, left == 1);
-	while (!PQisBusy(store->connection)) {
-		PGresult *result = PQgetResult(store->connection);
-		if (!result) {
-			if (store->phase != PHASE_IDLE) {
-				finished(store);
-			}
-			return;
-		}
-		ExecStatusType status = PQresultStatus(result);
-		bool good = status == PGRES_COMMAND_OK || status == PGRES_TUPLES_OK;
-		if (good && store->phase == PHASE_LOADING && store->loaded) {
-			remember(store, result);
-		}
-		if (!good) {
-			fail(store, PQresultErrorMessage(result));
-			PQclear(result);
-			return;
-		}
-		PQclear(result);
+	turn_page(store, PQgetvalue(rows, count - 1, 0));
+	deadline_arm(&store->give_up, store->started + LOAD_WAIT);
+	load_next(store);
+}
+
+static void up(void *context)
+{
+	struct store *store = context;
+	if (store->loaded) {
+		load_next(store);
+	} else {
+		read_all(store);
 	}
 }
 
+// ---- the service's side ----
 void store_put(struct store *store, const char *key, bool removed, uint64_t state, uint64_t since, uint64_t order)
 {
 	if (!store->database) {
 		return;
 	}
-	struct change *change = map_find_text(store->changes, key);
-	if (!change) {
-		change = allocate(sizeof *change);
-		map_insert_text(store->changes, key, change);
+	if (removed) {
+		backlog_remove(store->backlog, key, database_is_up(store->database));
+	} else {
+		backlog_put(store->backlog, key, &(struct backlog_row){state, since, order});
 	}
-	*change = (struct change){removed, state, since, order};
-	if (store->phase == PHASE_IDLE && !deadline_armed(&store->write)) {
+	if (!deadline_armed(&store->write) && database_is_up(store->database)) {
 		deadline_arm(&store->write, now() + WRITE_AFTER);
 	}
 }
 
 size_t store_pending(const struct store *store)
 {
-	return map_count(store->changes) + map_count(store->flying);
+	return backlog_count(store->backlog);
 }
 
 bool store_is_up(const struct store *store)
 {
-	return store->phase >= PHASE_IDLE;
+	return store->database && database_is_up(store->database);
 }
 
 struct store *store_new(struct service *service, loop_fn *loaded)
@@ -391,44 +317,34 @@ struct store *store_new(struct service *service, loop_fn *loaded)
 	struct store *store = allocate(sizeof *store);
 	store->service = service;
 	store->loaded = loaded;
-	store->socket = -1;
-	store->incarnation = wall_clock();
-	store->changes = map_new(NULL);
-	store->flying = map_new(NULL);
-	deadline_init(&store->retry, service->loop, connect_now, store);
+	store->started = now();
+	store->backlog = backlog_new();
 	deadline_init(&store->write, service->loop, write_next, store);
-	deadline_init(&store->answer, service->loop, no_answer, store);
 	deadline_init(&store->give_up, service->loop, tell_loaded, store);
-	const char *database = config_text("TWINSPAN_DATABASE", "");
-	if (config_text("TWINSPAN_DATABASE_PASSWORD_FILE", "")[0] != '\0') {
-		config_secret_file("TWINSPAN_DATABASE_PASSWORD_FILE", (uint8_t *)store->password, sizeof store->password - 1);
-	}
-	if (database[0] == '\0') {
+	if (config_text("TWINSPAN_DATABASE", "")[0] == '\0') {
 		log_event(LOG_WARNING, "no-database", "effect", "the age of routes starts anew with each start", NULL);
 		deadline_arm(&store->give_up, now());
 		return store;
 	}
-	store->database = database;
-	deadline_arm(&store->give_up, now() + LOAD_WAIT);
-	deadline_arm(&store->retry, now());
+	turn_page(store, "");
+	// Routes do not need it: its absence does not make the service less ready.
+	store->database =
+	    database_new(service->loop, NULL, "route", migrations, sizeof migrations / sizeof migrations[0], up, store);
+	deadline_arm(&store->give_up, now() + FIRST_PAGE_WAIT);
 	return store;
 }
 
-void store_free(struct store **store)
+void store_free(struct store **store_at)
 {
-	struct store *s = *store;
-	if (!s) {
+	struct store *store = *store_at;
+	if (!store) {
 		return;
 	}
-	unwatch(s);
-	deadline_disarm(&s->retry);
-	deadline_disarm(&s->write);
-	deadline_disarm(&s->answer);
-	deadline_disarm(&s->give_up);
-	PQfinish(s->connection);
-	wipe(s->password, sizeof s->password);
-	map_free(&s->changes, free);
-	map_free(&s->flying, free);
-	free(s);
-	*store = NULL;
+	deadline_disarm(&store->write);
+	deadline_disarm(&store->give_up);
+	database_free(&store->database);
+	backlog_free(&store->backlog);
+	free(store->page);
+	free(store);
+	*store_at = NULL;
 }

@@ -23,6 +23,8 @@ struct route_bus *route_bus_new(struct service *service, struct bus *bus);
 void route_bus_start(struct route_bus *bus);
 void route_bus_free(struct route_bus **bus);
 bool route_bus_complete(const struct route_bus *bus); // the output tables are
+// Whether a shown row has this key, be it of a border gateway or of a VPC route table.
+bool route_bus_has(const struct route_bus *bus, const char *key);
 
 // ---- db_route.c ----
 struct store;

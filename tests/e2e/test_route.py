@@ -368,7 +368,7 @@ def test_remembers_ages(tmp_path):
     try:
         resource(region)
         a = node(region, "node-a", "tun-a")
-        node(region, "node-b", "tun-b")
+        b = node(region, "node-b", "tun-b")
         region.start()
         shown = region.replicate("border_gateway_route_row", T.BorderGatewayRouteRow)
         key = "bgw-1/EFFECTIVE/192.168.0.0/16/vpn-1"
@@ -391,8 +391,28 @@ def test_remembers_ages(tmp_path):
         effective = region.replicate("effective_route", T.EffectiveRoute)
         effective.wait(lambda rows: "bgw-1/192.168.9.0/24" in rows, seconds=1)
         key = "bgw-1/EFFECTIVE/192.168.9.0/24/vpn-1"
+        # Meanwhile keys come and go, of which nothing is kept; one that is stored goes too, and is found when PostgreSQL is back.
+        for number in range(200):
+            put_learned(a["learned"], "tun-a", f"192.168.{100 + number % 100}.0/24")
+            a["learned"].commit()
+            a["learned"].remove(f"tun-a/192.168.{100 + number % 100}.0/24")
+            a["learned"].commit()
+        gone = "bgw-1/EFFECTIVE/192.168.0.0/16/vpn-1"
+        for tunnel, side in (("tun-a", a), ("tun-b", b)):
+            side["learned"].remove(f"{tunnel}/192.168.0.0/16")
+            side["learned"].commit()
+        effective.wait(lambda rows: "bgw-1/192.168.0.0/16" not in rows, seconds=3)
+        assert metric_value(region, "twinspan_route_store_pending") < 100
         postgres.start()
         wait_for(lambda: stored() != "")
+        wait_for(lambda: postgres.query(f"SELECT count(*) FROM route.row WHERE key = '{gone}'") == "0")
+        wait_for(lambda: metric_value(region, "twinspan_route_store_pending") == 0)
+        # What an earlier process left is swept at the start.
+        region.kill()
+        postgres.query("INSERT INTO route.row SELECT 'old-' || n, 1, 1, 0, 0 FROM generate_series(1, 12345) n")
+        region.start()
+        wait_for(lambda: postgres.query("SELECT count(*) FROM route.row WHERE key LIKE 'old-%'") == "0", seconds=20)
+        assert stored() != ""
     finally:
         region.close()
         postgres.remove()
