@@ -124,6 +124,11 @@ void health_free(struct health **health_at)
 	*health_at = NULL;
 }
 
+bool health_ready(const struct health *health)
+{
+	return map_count(health->waits) == 0;
+}
+
 void health_wait(struct health *health, const char *what, bool waiting)
 {
 	if (waiting) {

@@ -9,6 +9,7 @@ struct health;
 
 struct health *health_new(struct loop *loop); // starts listening; exits with 2 when it can't
 void health_free(struct health **health);
+bool health_ready(const struct health *health); // it waits for nothing
 // States that the service waits for `what` ("table node from resource", "database"), or no longer does.
 void health_wait(struct health *health, const char *what, bool waiting);
 

@@ -12,6 +12,7 @@
 #include <sys/socket.h>
 
 #include "common/base/alloc.h"
+#include "common/base/secret.h"
 #include "common/io/health.h"
 
 enum { EXCESS = 1 << 20 }; // octets of a body that are read beyond the limit, so that the client gets to its answer
@@ -20,6 +21,7 @@ struct connection {
 	struct connection *next, **at;
 	struct MHD_Connection *mhd;
 	instant waiting_since; // for a whole request; INSTANT_NEVER while one is being answered
+	instant sending_since; // the response; INSTANT_NEVER while there is none
 };
 
 struct exchange {
@@ -28,7 +30,7 @@ struct exchange {
 	struct MHD_Connection *mhd;
 	struct exchange *next, **at; // in the server's list of suspended ones
 	uint8_t *body;
-	size_t received;
+	size_t received, room;
 	bool handed; // the handler has it
 	bool suspended;
 	struct MHD_Response *response;
@@ -45,6 +47,7 @@ struct http_server {
 	struct deadline turn;  // the daemon wants to run
 	struct deadline sweep; // slow connections are looked for
 	struct connection *connections;
+	unsigned count, most; // of them
 	struct exchange *suspended;
 };
 
@@ -59,18 +62,40 @@ static void run(void *context)
 	deadline_arm(&server->turn, wanted ? now() + MILLISECONDS((duration)milliseconds) : INSTANT_NEVER);
 }
 
+// The daemon closes what its peer, or this, has shut.
+static void end(const struct connection *connection)
+{
+	const union MHD_ConnectionInfo *info = MHD_get_connection_info(connection->mhd, MHD_CONNECTION_INFO_CONNECTION_FD);
+	shutdown(info->connect_fd, SHUT_RDWR);
+}
+
 static void sweep(void *context)
 {
 	struct http_server *server = context;
-	instant limit = now() - SECONDS(server->limits.timeout_seconds);
+	instant waiting = now() - SECONDS(server->limits.timeout_seconds);
+	instant sending = server->limits.answer_seconds ? now() - SECONDS(server->limits.answer_seconds) : 0;
 	for (struct connection *connection = server->connections; connection; connection = connection->next) {
-		if (connection->waiting_since < limit) {
-			const union MHD_ConnectionInfo *info =
-			    MHD_get_connection_info(connection->mhd, MHD_CONNECTION_INFO_CONNECTION_FD);
-			shutdown(info->connect_fd, SHUT_RDWR);
+		if (connection->waiting_since < waiting || connection->sending_since < sending) {
+			end(connection);
 		}
 	}
 	deadline_arm(&server->sweep, now() + SECONDS(1));
+}
+
+// All are taken: whoever has said nothing longest makes room for who comes now.
+static void make_room(struct http_server *server)
+{
+	struct connection *longest = NULL;
+	for (struct connection *connection = server->connections; connection; connection = connection->next) {
+		if (connection->waiting_since != INSTANT_NEVER &&
+		    (!longest || connection->waiting_since <= longest->waiting_since)) {
+			longest = connection;
+		}
+	}
+	if (longest) {
+		end(longest);
+		longest->waiting_since = INSTANT_NEVER; // once
+	}
 }
 
 static void on_connection(void *context, struct MHD_Connection *mhd, void **socket_context,
@@ -80,13 +105,17 @@ static void on_connection(void *context, struct MHD_Connection *mhd, void **sock
 	struct connection *connection = *socket_context;
 	if (code == MHD_CONNECTION_NOTIFY_STARTED) {
 		connection = allocate(sizeof *connection);
-		*connection = (struct connection){server->connections, &server->connections, mhd, now()};
+		*connection = (struct connection){server->connections, &server->connections, mhd, now(), INSTANT_NEVER};
 		if (connection->next) {
 			connection->next->at = &connection->next;
+		}
+		if (++server->count > server->most) {
+			make_room(server); // before it is in the list itself
 		}
 		server->connections = connection;
 		*socket_context = connection;
 	} else if (connection) {
+		server->count--;
 		*connection->at = connection->next;
 		if (connection->next) {
 			connection->next->at = connection->at;
@@ -129,6 +158,7 @@ static void resume(struct exchange *exchange)
 
 static enum MHD_Result queue(struct exchange *exchange)
 {
+	connection_of(exchange->mhd)->sending_since = now();
 	enum MHD_Result result = MHD_queue_response(exchange->mhd, exchange->status, exchange->response);
 	MHD_destroy_response(exchange->response);
 	exchange->response = NULL;
@@ -153,6 +183,24 @@ static enum MHD_Result hand_over(struct exchange *exchange)
 	return MHD_YES;
 }
 
+// What it was in is wiped: reallocation would leave a copy behind.
+static void grow_body(struct exchange *exchange, size_t wanted)
+{
+	if (wanted <= exchange->room) {
+		return;
+	}
+	size_t room = exchange->room ? exchange->room : 4096;
+	while (room < wanted) {
+		room *= 2;
+	}
+	uint8_t *body = allocate(room);
+	memcpy(body, exchange->body ? exchange->body : body, exchange->received);
+	wipe(exchange->body, exchange->body ? exchange->received : 0);
+	free(exchange->body);
+	exchange->body = body;
+	exchange->room = room;
+}
+
 static enum MHD_Result take_body(struct exchange *exchange, const char *data, size_t *length)
 {
 	size_t limit = exchange->server->limits.body;
@@ -162,7 +210,7 @@ static enum MHD_Result take_body(struct exchange *exchange, const char *data, si
 	if (exchange->received + *length > limit) {
 		exchange->request.body_too_large = true;
 	} else {
-		exchange->body = reallocate(exchange->body, exchange->received + *length, 1);
+		grow_body(exchange, exchange->received + *length);
 		memcpy(exchange->body + exchange->received, data, *length);
 	}
 	exchange->received += *length;
@@ -210,12 +258,14 @@ static void on_completed(void *context, struct MHD_Connection *mhd, void **state
 	struct connection *connection = connection_of(mhd);
 	if (connection) {
 		connection->waiting_since = now();
+		connection->sending_since = INSTANT_NEVER;
 	}
 	if (exchange->response) {
 		MHD_destroy_response(exchange->response);
 	}
 	free((char *)exchange->request.method);
 	free((char *)exchange->request.path);
+	wipe(exchange->body, exchange->body ? exchange->received : 0);
 	free(exchange->body);
 	free(exchange);
 }
@@ -231,12 +281,14 @@ struct http_server *http_server_new(struct loop *loop, const char *where, http_f
 	}
 	struct http_server *server = allocate(sizeof *server);
 	*server = (struct http_server){.loop = loop, .handler = handler, .context = context, .limits = *limits};
-	unsigned connections = limits->connections ? limits->connections : 64;
-	server->daemon = MHD_start_daemon(MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME, 0, NULL, NULL, on_request, server,
-	                                  MHD_OPTION_LISTEN_SOCKET, listener, MHD_OPTION_CONNECTION_LIMIT, connections,
-	                                  MHD_OPTION_CONNECTION_TIMEOUT, limits->timeout_seconds, MHD_OPTION_NOTIFY_COMPLETED,
-	                                  on_completed, server, MHD_OPTION_NOTIFY_CONNECTION, on_connection, server,
-	                                  MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_END);
+	server->most = limits->connections ? limits->connections : 64;
+	// A few more than `most` come in, so that the longest idle one can go.
+	unsigned connections = server->most + 8;
+	server->daemon = MHD_start_daemon(
+	    MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME, 0, NULL, NULL, on_request, server, MHD_OPTION_LISTEN_SOCKET, listener,
+	    MHD_OPTION_CONNECTION_LIMIT, connections, MHD_OPTION_CONNECTION_TIMEOUT, limits->timeout_seconds,
+	    MHD_OPTION_NOTIFY_COMPLETED, on_completed, server, MHD_OPTION_NOTIFY_CONNECTION, on_connection, server,
+	    MHD_OPTION_PER_IP_CONNECTION_LIMIT, limits->per_address, MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_END);
 	if (!server->daemon) {
 		close(listener);
 		free(server);
@@ -311,12 +363,29 @@ void http_query_each(struct http_request *request, void (*visit)(void *context, 
 	MHD_get_connection_values(((struct exchange *)request)->mhd, MHD_GET_ARGUMENT_KIND, visit_one, &visitor);
 }
 
+struct answer {
+	size_t length;
+	uint8_t octets[];
+};
+
+static void free_answer(void *at)
+{
+	struct answer *answer = at;
+	wipe(answer->octets, answer->length); // it may hold a key that is shown once
+	free(answer);
+}
+
 void http_respond(struct http_request *request, unsigned status, const char *content_type, struct bytes body,
                   const struct http_field *fields, size_t count)
 {
 	struct exchange *exchange = (struct exchange *)request;
-	// MHD_RESPMEM_MUST_COPY: the cast takes away a const that the library does not use.
-	exchange->response = MHD_create_response_from_buffer(body.length, (void *)(uintptr_t)body.data, MHD_RESPMEM_MUST_COPY);
+	struct answer *answer = allocate(sizeof *answer + body.length);
+	answer->length = body.length;
+	if (body.length) {
+		memcpy(answer->octets, body.data, body.length);
+	}
+	exchange->response =
+	    MHD_create_response_from_buffer_with_free_callback_cls(body.length, answer->octets, free_answer, answer);
 	if (!exchange->response) {
 		abort();
 	}

@@ -1,6 +1,6 @@
 // An HTTP/1.1 server on a service's loop (libmicrohttpd, no thread of its own): for /healthz, /readyz and /metrics in every service, and for the
 // API of the one that has one. The handler is called once per request, when its body is whole or known to be too large; a client that
-// is slower than `timeout_seconds` is dropped before that.
+// is slower than `timeout_seconds` is dropped before that. Bodies may hold secrets: theirs and the answers' octets are wiped.
 #ifndef TWINSPAN_IO_HTTP_H
 #define TWINSPAN_IO_HTTP_H
 
@@ -11,7 +11,9 @@ struct http_server;
 struct http_limits {
 	size_t body; // octets of a request's body
 	unsigned timeout_seconds; // of inactivity within a connection
-	unsigned connections; // at a time; 0: 64
+	unsigned connections; // at a time; 0: 64. When all are taken, the one that has been without a whole request longest makes room
+	unsigned per_address; // connections of one client address; 0: no limit. A Unix socket has no addresses
+	unsigned answer_seconds; // how long a response may take to be read, whole; 0: no limit
 };
 
 struct http_request {

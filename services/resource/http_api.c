@@ -205,12 +205,27 @@ static void answer_openapi(struct service *service, struct http_request *request
 	api_respond(request, 200, "application/json", service->openapi, NULL, 0);
 }
 
+// For who stands in front of the API and has no way to TWINSPAN_HEALTH, where what is waited for is said too.
+static bool answer_probe(struct service *service, struct http_request *request)
+{
+	bool alive = strcmp(request->path, "/healthz") == 0;
+	if ((!alive && strcmp(request->path, "/readyz") != 0) || strcmp(request->method, "GET") != 0) {
+		return false;
+	}
+	bool good = alive || health_ready(service->health);
+	api_respond(request, good ? 200 : 503, "text/plain", good ? "ok\n" : "not ready\n", problem_fields, 1);
+	return true;
+}
+
 void api_handle(void *context, struct http_request *request)
 {
 	struct service *service = context;
 	struct api_call call = {.service = service, .request = request};
 	if (strcmp(request->path, "/openapi.json") == 0 && strcmp(request->method, "GET") == 0) {
 		answer_openapi(service, request);
+		return;
+	}
+	if (answer_probe(service, request)) {
 		return;
 	}
 	char *path = duplicate_text(request->path);

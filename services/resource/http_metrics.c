@@ -6,14 +6,16 @@
 #include "services/resource/shell.h"
 
 static const struct {
+	enum metric_kind kind;
 	const char *name, *direction, *help;
 } tunnel_metrics[] = {
-    {"twinspan_tunnel_up", NULL, "1 while the tunnel is UP"},
-    {"twinspan_tunnel_bytes", "in", "Plain octets carried (in: from the customer)"},
-    {"twinspan_tunnel_bytes", "out", "Plain octets carried (in: from the customer)"},
-    {"twinspan_tunnel_packets", "in", "Packets carried (in: from the customer)"},
-    {"twinspan_tunnel_packets", "out", "Packets carried (in: from the customer)"},
-    {"twinspan_tunnel_drops", NULL, "Packets dropped"},
+    {METRIC_GAUGE, "twinspan_tunnel_up", NULL, "1 while the tunnel is UP"},
+    {METRIC_GAUGE, "twinspan_tunnel_bgp_established", NULL, "1 while its BGP session is Established"},
+    {METRIC_COUNTER, "twinspan_tunnel_bytes_total", "in", "Plain octets carried (in: from the customer)"},
+    {METRIC_COUNTER, "twinspan_tunnel_bytes_total", "out", "Plain octets carried (in: from the customer)"},
+    {METRIC_COUNTER, "twinspan_tunnel_packets_total", "in", "Packets carried (in: from the customer)"},
+    {METRIC_COUNTER, "twinspan_tunnel_packets_total", "out", "Packets carried (in: from the customer)"},
+    {METRIC_COUNTER, "twinspan_tunnel_drops_total", NULL, "Packets dropped"},
 };
 enum { TUNNEL_METRICS = sizeof tunnel_metrics / sizeof tunnel_metrics[0] };
 
@@ -30,8 +32,8 @@ static void measure_tunnel(struct service *service, const struct record *tunnel)
 	const char *id = record_text(tunnel, "id");
 	struct tunnel_figures figures = resource_figures(service->resource, id);
 	const struct tunnel_counters *c = &figures.counters;
-	const uint64_t values[TUNNEL_METRICS] = {figures.up,    c->bytes_in,    c->bytes_out,
-	                                         c->packets_in, c->packets_out, c->drops};
+	const uint64_t values[TUNNEL_METRICS] = {figures.up,    figures.established, c->bytes_in, c->bytes_out,
+	                                         c->packets_in, c->packets_out,      c->drops};
 	char *text = map_find_text(service->measured, id);
 	if (!text) {
 		text = format_text("tunnel=\"%s\",connection=\"%s\"", id, record_text(tunnel, "vpnConnectionId"));
@@ -39,8 +41,9 @@ static void measure_tunnel(struct service *service, const struct record *tunnel)
 	}
 	for (size_t i = 0; i < TUNNEL_METRICS; i++) {
 		char label[192];
-		metric_set(metric(METRIC_GAUGE, tunnel_metrics[i].name, label_of(text, i, label), tunnel_metrics[i].help),
-		           (double)values[i]);
+		metric_set(
+		    metric(tunnel_metrics[i].kind, tunnel_metrics[i].name, label_of(text, i, label), tunnel_metrics[i].help),
+		    (double)values[i]);
 	}
 }
 
@@ -74,10 +77,7 @@ void metrics_gather(void *context)
 		measure_tunnel(service, c.row);
 	}
 	for (size_t kind = 0; kind < RESOURCE_KINDS; kind++) {
-		size_t count = 0;
-		for (struct row_cursor c = {0}; resource_next(service->resource, (enum resource_kind)kind, &c);) {
-			count++;
-		}
+		size_t count = resource_count(service->resource, (enum resource_kind)kind);
 		char label[64];
 		snprintf(label, sizeof label, "kind=\"%s\"", kind_rules[kind].singular);
 		metric_set(metric(METRIC_GAUGE, "twinspan_resources", label, "Resources by kind"), (double)count);

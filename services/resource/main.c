@@ -1,6 +1,7 @@
 // resource: the resources of a region and their rules, the REST API, the allocation of cloud addresses. Reads its settings,
 // makes the parts, and turns the loop.
 #include <errno.h>
+#include <malloc.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -46,9 +47,19 @@ static void read_admin_token(char hash[static SHA256_TEXT])
 	wipe(token, sizeof token);
 }
 
+// Bodies and answers pass through JSON, and may hold keys: what it was in is wiped when it is given back.
+static void wipe_and_free(void *octets)
+{
+	if (octets) {
+		wipe(octets, malloc_usable_size(octets));
+		free(octets);
+	}
+}
+
 int main(void)
 {
 	process_begin("resource", "");
+	json_set_alloc_funcs(malloc, wipe_and_free);
 	struct service service = {.loop = loop_new(), .token_ids = map_new(NULL), .measured = map_new(NULL)};
 	service.resource = resource_new(config_text("TWINSPAN_REGION", "local"));
 	read_seal_key(&service.seal_keys, "TWINSPAN_SECRET_KEY_FILE");
@@ -64,7 +75,11 @@ int main(void)
 	service.bus = resource_bus_new(&service, bus);
 	service.changes = changes_new(&service);
 	service.store = store_new(&service);
-	const struct http_limits limits = {.body = 1 << 20, .timeout_seconds = 10, .connections = 256};
+	const struct http_limits limits = {.body = 1 << 20,
+	                                   .timeout_seconds = 10,
+	                                   .connections = 256,
+	                                   .per_address = (unsigned)config_number("TWINSPAN_HTTP_PER_ADDRESS", 64, 0, 256),
+	                                   .answer_seconds = 60};
 	struct http_server *http = http_server_new(service.loop, where, api_handle, &service, &limits);
 	if (!http) {
 		refuse_setting("TWINSPAN_HTTP", strerror(errno));

@@ -329,13 +329,13 @@ static bool plan_action(struct draft *draft)
 	case ACTION_DELETE:
 		return plan_delete(draft, row);
 	case ACTION_ADD_TUNNELS:
-		return plan_template(draft, row);
+		return check_revision(draft, row, false) && plan_template(draft, row);
 	case ACTION_REKEY_CHILD:
-		return plan_count(draft, "rekeyChildRequests");
+		return check_revision(draft, row, false) && plan_count(draft, "rekeyChildRequests");
 	case ACTION_REKEY_IKE:
-		return plan_count(draft, "rekeyIkeRequests");
+		return check_revision(draft, row, false) && plan_count(draft, "rekeyIkeRequests");
 	default:
-		return plan_count(draft, "restartRequests");
+		return check_revision(draft, row, false) && plan_count(draft, "restartRequests");
 	}
 }
 

@@ -18,6 +18,7 @@ void resource_free(struct resource **resource);
 void resource_load(struct resource *resource, struct record *row);
 void resource_unload(struct resource *resource, enum resource_kind kind, const char *id);
 const struct record *resource_find(const struct resource *resource, enum resource_kind kind, const char *id); // NULL: none
+size_t resource_count(const struct resource *resource, enum resource_kind kind);
 struct row_cursor {
 	size_t position;
 	const struct record *row;

@@ -145,6 +145,11 @@ const struct row *row_find(const struct resource *resource, enum resource_kind k
 	return map_find_text(resource->rows[kind], id);
 }
 
+size_t resource_count(const struct resource *resource, enum resource_kind kind)
+{
+	return map_count(resource->rows[kind]);
+}
+
 bool resource_next(const struct resource *resource, enum resource_kind kind, struct row_cursor *cursor)
 {
 	struct map_cursor at = {.position = cursor->position};

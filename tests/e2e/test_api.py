@@ -91,6 +91,9 @@ def test_http_problems(service):
     admin.refused(400, "POST", "/v1/vpcs", [], field=None)
     admin.refused(400, "GET", "/v1/vpcs?nothing=1", field="nothing")
     admin.refused(400, "POST", "/v1/vpcs?name=1", {"cidrBlocks": ["10.0.0.0/16"]}, field="name")
+    for probe in ("/healthz", "/readyz"):
+        assert nobody.call("GET", probe).status == 200  # no node has ever been heard
+    nobody.refused(404, "POST", "/healthz", {})
     # wrong type, unknown field, out of range
     problem = admin.refused(400, "POST", "/v1/vpcs", {"cidrBlocks": "10.0.0.0/16"}, field="cidrBlocks")
     assert problem["rule"] == "must be a list, each item a string"
@@ -109,10 +112,12 @@ def test_http_problems(service):
     for stale in ['"7"', "7", '""', "x", '"01x', "-1"]:
         admin.refused(412, "PATCH", path, {"name": "a"}, headers={"If-Match": stale})
     assert admin.show("vpcs", vpc["id"]) == vpc  # nothing changed
+    admin.refused(428, "PATCH", path, {"name": "a"}, headers={"If-Match": "*"})  # no condition, and no revision either
     answer = admin.call("PATCH", path, {"name": "a"}, {"If-Match": '"1"'})
     assert answer.status == 200 and answer.headers["ETag"] == '"2"' and answer.headers["Cache-Control"] == "no-store"
     admin.refused(412, "DELETE", path, headers={"If-Match": '"1"'})
     assert admin.call("GET", path).headers["ETag"] == '"2"'
+    assert admin.call("PATCH", path, {"name": "b", "revision": 2}, {"If-Match": "*"}).status == 200
 
 
 def test_never_a_crash(service):
@@ -214,6 +219,9 @@ def test_tunnel_actions(service):
     for body in [{}, {"sa": "BOTH"}, {"sa": 1}, {"sa": "IKE", "x": 1}, []]:
         admin.refused(422, "POST", f"{path}/rekey", body)
     admin.refused(400, "POST", f"{path}/restart", {"now": True})
+    admin.refused(412, "POST", f"{path}/restart", headers={"If-Match": '"1"'})
+    assert admin.show("vpn-tunnels", rows["vpn-tunnels"]["id"])["restartRequests"] == 1
+    admin.refused(412, "POST", f"/v1/vpn-connections/{rows['vpn-connections']['id']}/tunnels", {}, headers={"If-Match": '"9"'})
     text = admin.call("GET", f"{path}/configuration?vendor=strongswan-bird")
     assert text.type.startswith("text/plain") and b"@PRE_SHARED_KEY@" in text.raw and CANARY.encode() not in text.raw
     admin.refused(422, "GET", f"{path}/configuration", field="vendor")
@@ -283,7 +291,10 @@ def test_bus(service):
     make_region(admin)
     rows = make_tutorial(admin)
     tunnel, connection = rows["vpn-tunnels"]["id"], rows["vpn-connections"]["id"]
+    # Owned before anybody asks: a table that is refused is asked for again only after a while.
     route = service.bus("route")
+    shown_rows, vpc_rows, groups = (route.own(name) for name in ("border_gateway_route_row", "vpc_route", "next_hop_group"))
+    counter_tables = {node: service.bus(f"esp.{node}").own("tunnel_counters") for node in ("node-a", "node-b")}
     messages = {"node": R.Node, "vpc_host": R.VpcHost, "border_gateway": R.BorderGateway, "vpc": R.Vpc, "subnet": R.Subnet,
                 "vpc_route_table": R.VpcRouteTable, "vpc_attachment": R.VpcAttachment, "customer_gateway": R.CustomerGateway,
                 "vpn_connection": R.VpnConnection, "vpn_tunnel": R.VpnTunnel, "border_gateway_route": R.BorderGatewayRoute, "quota": R.Quota}
@@ -308,7 +319,7 @@ def test_bus(service):
     for node, row in zip(["node-a", "node-b"], rows["tunnels"]):
         statuses[node], events = (service.bus(f"ike.{node}").own(name) for name in ("tunnel_status", "tunnel_event"))
         (sessions,) = [service.bus(f"bgp.{node}").own("bgp_session")]
-        (counters,) = [service.bus(f"esp.{node}").own("tunnel_counters")]
+        counters = counter_tables[node]
         statuses[node].put(row["id"], T.TunnelStatus(tunnel_id=row["id"], state=T.TunnelStatus.UP, since=1700000000000, ike_suite="suite"))
         events.put(f"{row['id']}/1", T.TunnelEvent(tunnel_id=row["id"], number=1, time=1700000000000, event="up", detail="why"))
         bgp_events = service.bus(f"bgp.{node}").own("bgp_event")
@@ -334,7 +345,6 @@ def test_bus(service):
     assert admin.show("vpn-tunnels", tunnel)["reason"] == "no response"
 
     gateway, table = rows["border-gateways"]["id"], rows["vpc-route-tables"]["id"]
-    shown_rows, vpc_rows, groups = (route.own(name) for name in ("border_gateway_route_row", "vpc_route", "next_hop_group"))
     shown_rows.put("1", T.BorderGatewayRouteRow(border_gateway_id=gateway, kind=T.BorderGatewayRouteRow.EFFECTIVE, destination="192.168.0.0/16",
                                                 next_hop_type="VPN_CONNECTION", next_hop_id=connection, type="EBGP", metric=1, as_path=[65010],
                                                 tunnel_ids=[tunnel], effective=True, since=1700000000000))
