@@ -166,7 +166,7 @@ $(B)/test/tools/$(basename $(notdir $(1))): $(B)/obj/$(basename $(1)).o
 endif
 endef
 $(foreach t,$(TOOL_C),$(eval $(call tool_rule,$(t))))
-.PHONY: test-tools test fuzz mutants demo up down bench
+.PHONY: test-tools test fuzz mutants demo up down bench flood
 test-tools: $(TOOLS)
 
 test: # build and run all tests; the last line says how many passed
@@ -183,6 +183,9 @@ demo: all # the nine steps of the tutorial against two real customer devices
 	@$(PYTHON) deploy/local/demo.py
 bench: all test-tools # throughput beside strongSwan and plain forwarding, in the same run; ONLY=name for one, BASELINE=DIR beside another build
 	@BASELINE=$(BASELINE) $(PYTHON) tests/perf/bench.py $(ONLY)
+
+flood: all test-tools # strangers against ike, and what a handshake costs it; ONLY=kind, SECONDS=20
+	@ONLY=$(ONLY) SECONDS=$(or $(SECONDS),20) $(PYTHON) tests/perf/ike_flood.py
 
 help: # this list
 	@sed -n 's/^\([a-z-]*\):[^=#]*# /  make \1\t/p' Makefile | expand -t 16
