@@ -231,6 +231,60 @@ static void begins_anew_as_configured(void **state)
 	}
 }
 
+// A device that makes another IKE SA whenever one is closed: it is left with two at most, and both are dead when it is.
+static void tells_both_ends_to_begin(struct pair *p)
+{
+	struct ike *ike = p->ends[1].ike;
+	struct ike_actions actions = {0};
+	ike->now = p->now;
+	ike->out = &actions;
+	ike_version_2.begin(ike, tunnel_find(ike, "tun-1"));
+	tunnel_run(ike, tunnel_find(ike, "tun-1"));
+	ike->out = NULL;
+	pair_apply(p, 1, &actions);
+	ike_actions_free(&actions);
+}
+
+static size_t standing(struct pair *p, int index)
+{
+	const struct tunnel *tunnel = tunnel_find(p->ends[index].ike, "tun-1");
+	size_t count = 0;
+	for (size_t i = 0; i < tunnel->sa_count; i++) {
+		count += tunnel->sas[i]->state == IKE_SA_ESTABLISHED || tunnel->sas[i]->state == IKE_SA_REPLACED;
+	}
+	return count;
+}
+
+static void two_ike_sas_of_one_peer_die_together(void **state)
+{
+	(void)state;
+	struct pair *p = pair_new();
+	pair_up(p);
+	pair_starts_traffic(p);
+	for (int i = 0; i < 8; i++) {
+		// The device keeps what it has: it does not take the new one for a replacement.
+		tells_both_ends_to_begin(p);
+		pair_run(p, MILLISECONDS(200));
+		const struct tunnel *tunnel = tunnel_find(p->ends[1].ike, "tun-1");
+		for (size_t k = 0; k < tunnel->sa_count; k++) {
+			if (tunnel->sas[k]->state == IKE_SA_REPLACED) {
+				tunnel->sas[k]->state = IKE_SA_ESTABLISHED;
+			}
+		}
+		assert_true(pair_carries(p));
+		pair_run(p, SECONDS(5));
+		assert_int_equal(p->ends[0].down, 0);
+		assert_true(standing(p, 0) <= 2);
+	}
+	assert_int_equal(standing(p, 0), 2);
+	assert_int_equal(p->esp_lost, 0);
+	p->ends[1].mute = true;
+	instant silent = p->now, down = goes_down(p, 0, SECONDS(30));
+	assert_true(down - silent <= SECONDS(4) + MILLISECONDS(700));
+	assert_int_equal(standing(p, 0), 0);
+	pair_free(p);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -243,6 +297,7 @@ int main(void)
 	    cmocka_unit_test(a_request_under_way_becomes_urgent),
 	    cmocka_unit_test(probing_can_be_off),
 	    cmocka_unit_test(begins_anew_as_configured),
+	    cmocka_unit_test(two_ike_sas_of_one_peer_die_together),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -13,7 +13,7 @@ enum {
 	DUPLICATE_SECONDS = 3, // how long the peer has to close the IKE SA it replaced with another
 	CROSSING_SECONDS = 3,  // or the one of two crossing ones that was its own
 	BESIDE_SECONDS = 1,    // how long we still receive on the one that we replaced with another
-	DUPLICATES_MAX = 6,    // so many closed in DUPLICATE_PAUSE seconds are enough
+	DUPLICATES_MAX = 2,    // so many closed in DUPLICATE_PAUSE seconds are enough
 	DUPLICATE_PAUSE = 600,
 };
 
@@ -239,39 +239,62 @@ const struct nonce *nonce_lower(const struct nonce *a, const struct nonce *b)
 	return nonce_less(b, a) ? b : a;
 }
 
+static void replaced(struct ike *ike, struct ike_sa *sa, duration closes_after)
+{
+	sa->state = IKE_SA_REPLACED;
+	sa->close_at = ike->now + closes_after;
+	sa->dirty = true;
+}
+
+// Some devices make another IKE SA whenever one is closed. One that comes back again and again is left with two, which both
+// stand.
+static bool may_close_duplicate(struct ike *ike, struct tunnel *tunnel)
+{
+	if (tunnel->duplicates_closed == 0 || ike->now - tunnel->duplicates_since > SECONDS(DUPLICATE_PAUSE)) {
+		tunnel->duplicates_since = ike->now;
+		tunnel->duplicates_closed = 0;
+	}
+	if (tunnel->duplicates_closed >= DUPLICATES_MAX) {
+		return false;
+	}
+	tunnel->duplicates_closed++;
+	return true;
+}
+
 // Both ends began an IKE SA before either was done: as with redundant rekeyed ones, that with the lowest nonce is closed by the
 // end that created it.
 static void resolve_crossing(struct ike *ike, struct ike_sa *a, struct ike_sa *b)
 {
 	struct ike_sa *loser = nonce_less(&a->lowest, &b->lowest) ? a : b;
+	invariant(a->initiator != b->initiator);
 	if (loser->initiator) {
 		ike_sa_close(ike, loser);
-	} else {
-		loser->state = IKE_SA_REPLACED;
-		loser->close_at = ike->now + SECONDS(CROSSING_SECONDS);
-		loser->dirty = true;
+	} else if (may_close_duplicate(ike, loser->tunnel)) {
+		replaced(ike, loser, SECONDS(CROSSING_SECONDS));
 	}
+}
+
+static bool is_second(const struct ike_sa *sa, const struct ike_sa *newest)
+{
+	const struct tunnel *tunnel = sa->tunnel;
+	for (size_t i = 0; i < tunnel->sa_count; i++) {
+		const struct ike_sa *other = tunnel->sas[i];
+		if (other != sa && other != newest && other->state == IKE_SA_ESTABLISHED && other->created > sa->created) {
+			return false;
+		}
+	}
+	return true;
 }
 
 // `other` has its place taken by `sa`. Who made `sa` closes it: at once, as soon as what is under way has come; the other end
 // waits for that a moment longer.
 static void superseded(struct ike *ike, struct ike_sa *sa, struct ike_sa *other)
 {
-	struct tunnel *tunnel = sa->tunnel;
-	other->state = IKE_SA_REPLACED;
-	other->dirty = true;
 	if (sa->initiator) {
-		other->close_at = ike->now + SECONDS(BESIDE_SECONDS);
-		return;
+		replaced(ike, other, SECONDS(BESIDE_SECONDS));
+	} else if (!is_second(other, sa) || may_close_duplicate(ike, sa->tunnel)) {
+		replaced(ike, other, SECONDS(DUPLICATE_SECONDS));
 	}
-	// A peer that always makes another when one is closed is left with two for a while.
-	if (ike->now - tunnel->duplicates_since > SECONDS(DUPLICATE_PAUSE) || tunnel->duplicates_closed == 0) {
-		tunnel->duplicates_since = ike->now;
-		tunnel->duplicates_closed = 0;
-	}
-	bool pause = tunnel->duplicates_closed >= DUPLICATES_MAX;
-	tunnel->duplicates_closed += !pause;
-	other->close_at = pause ? other->expire_at : ike->now + SECONDS(DUPLICATE_SECONDS);
 }
 
 void ike_sa_authenticated(struct ike *ike, struct ike_sa *sa, bool initial_contact)

@@ -194,7 +194,7 @@ struct child_agreement {
 };
 struct child_sa *child_new(struct ike *ike, struct ike_sa *sa, const struct child_agreement *agreed, bool initiator,
                            bool in_use);
-void child_free(struct child_sa *child); // its memory alone
+void child_free(struct child_sa *child);                               // its memory alone
 bool child_covers(const struct child_sa *a, const struct child_sa *b); // does `a` carry everything that `b` does?
 struct child_sa *child_find_in(const struct ike_sa *sa, uint32_t spi_in);
 struct child_sa *child_find_out(const struct ike_sa *sa, uint32_t spi_out); // not one that lingers

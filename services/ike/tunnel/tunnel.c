@@ -76,6 +76,18 @@ struct ike_sa *tunnel_current(const struct tunnel *tunnel)
 	return current;
 }
 
+instant tunnel_heard(const struct tunnel *tunnel)
+{
+	instant heard = 0;
+	for (size_t i = 0; i < tunnel->sa_count; i++) {
+		const struct ike_sa *sa = tunnel->sas[i];
+		if (sa->state == IKE_SA_ESTABLISHED || sa->state == IKE_SA_REPLACED) {
+			heard = sa->last_in > heard ? sa->last_in : heard;
+		}
+	}
+	return heard;
+}
+
 // NULL: the version that is configured is not spoken.
 static const struct ike_version *version_of(const struct ike *ike, const struct tunnel *tunnel)
 {

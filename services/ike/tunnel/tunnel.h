@@ -126,6 +126,7 @@ bool tunnel_hears(const struct ike *ike, const struct tunnel *tunnel, enum stand
 void tunnel_refused(struct ike *ike, struct tunnel *tunnel, enum standing standing, const char *format, ...)
     __attribute__((format(printf, 4, 5)));
 void tunnel_retry(struct ike *ike, struct tunnel *tunnel, duration least, duration spread);
+instant tunnel_heard(const struct tunnel *tunnel); // when last a sign of life came on any of its IKE SAs that stand
 // A new IKE SA beside the one that stands, and in its place once it is there: when that one cannot be rekeyed.
 void tunnel_begin_beside(struct ike *ike, struct tunnel *tunnel);
 const struct secret *tunnel_secret(const struct ike *ike, const struct tunnel *tunnel);

@@ -85,7 +85,7 @@ void request_resend(struct ike *ike, struct ike_sa *sa)
 	if (request->kind == REQUEST_NONE || ike->now < request->resend_at) {
 		return;
 	}
-	if (request->urgent && sa->last_in >= request->urged_at) {
+	if (request->urgent && tunnel_heard(sa->tunnel) >= request->urged_at) {
 		request->urgent = false; // traffic came in: there is no hurry any more
 		request->interval = MILLISECONDS(LAST_RESEND);
 	} else if (request->urgent) {

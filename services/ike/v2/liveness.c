@@ -36,13 +36,15 @@ static instant probe_at(const struct ike_sa *sa)
 	return sa->last_in + (interval < half ? interval : half) + (sa->heard_esp ? MILLISECONDS(REPORT_MILLISECONDS) : 0);
 }
 
-// When to ask because traffic goes out and nothing comes in. INSTANT_NEVER: that is not so.
+// When to ask because traffic goes out and nothing comes in, on this IKE SA or on another of the tunnel: the peer is one.
+// INSTANT_NEVER: that is not so.
 static instant urgent_at(const struct ike_sa *sa)
 {
-	if (!sa->tunnel->config.dpd || sa->out_at <= sa->last_in) {
+	instant heard = tunnel_heard(sa->tunnel);
+	if (!sa->tunnel->config.dpd || sa->out_at <= heard) {
 		return INSTANT_NEVER;
 	}
-	return sa->last_in + MILLISECONDS(sa->idle_answers ? IDLE_MILLISECONDS : QUIET_MILLISECONDS);
+	return heard + MILLISECONDS(sa->idle_answers ? IDLE_MILLISECONDS : QUIET_MILLISECONDS);
 }
 
 // When the peer counts as dead for its silence: at the timeout, but only if it was asked in that time and had time to answer.
@@ -72,7 +74,7 @@ static instant dead_at(const struct ike_sa *sa)
 // Urgent requests have had their time, and nothing has come in since the first.
 static bool is_dead_by_evidence(const struct ike *ike, const struct ike_sa *sa)
 {
-	return request_exhausted(sa, ike->now) && sa->last_in < sa->request.urged_at;
+	return request_exhausted(sa, ike->now) && tunnel_heard(sa->tunnel) < sa->request.urged_at;
 }
 
 // A request that the peer, which lives, does not answer; or one that it answered by ending the IKE SA, if it is as the RFC
@@ -85,13 +87,25 @@ static instant doubtful_at(const struct ike_sa *sa)
 	return instant_min(sa->doubt_at, sa->ignored ? INSTANT_NEVER : ignored);
 }
 
+// It is dead on every IKE SA on which nothing has come since it was asked: a peer that began several is not asked on each, one
+// after the other.
 static void peer_is_dead(struct ike *ike, struct ike_sa *sa)
 {
 	struct tunnel *tunnel = sa->tunnel;
-	bool current = tunnel_current(tunnel) == sa, unanswered = sa->request.kind != REQUEST_NONE;
+	const struct request *request = &sa->request;
+	bool unanswered = request->kind != REQUEST_NONE;
+	instant asked = !unanswered ? sa->last_in : request->urgent ? request->urged_at : request->first_sent;
 	uint8_t action = tunnel->config.dpd_action;
 	duration silence = ike->now - sa->last_in;
+	bool current = tunnel_current(tunnel) == sa;
 	ike_sa_remove(ike, sa);
+	for (size_t i = tunnel->sa_count; i-- > 0;) {
+		struct ike_sa *other = tunnel->sas[i];
+		bool standing = other->state == IKE_SA_ESTABLISHED || other->state == IKE_SA_REPLACED;
+		if (standing && other->last_in < asked && (current || other->state == IKE_SA_REPLACED)) {
+			ike_sa_remove(ike, other);
+		}
+	}
 	if (!current || tunnel_current(tunnel)) {
 		return; // one that was replaced
 	}
