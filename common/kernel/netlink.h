@@ -25,6 +25,7 @@ struct netlink_link {
 	int master; // 0: none
 	bool up;
 	bool running; // carrier
+	uint64_t send_drops; // packets that the device could not take, since it was made
 	// of a vxlan
 	uint32_t vni;
 	struct address vxlan_local;

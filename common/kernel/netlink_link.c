@@ -46,6 +46,12 @@ static bool read_link(const struct nlmsghdr *header, struct netlink_link *link)
 	if (attribute[IFLA_ADDRESS] && mnl_attr_get_payload_len(attribute[IFLA_ADDRESS]) == sizeof link->mac) {
 		memcpy(link->mac, mnl_attr_get_payload(attribute[IFLA_ADDRESS]), sizeof link->mac);
 	}
+	if (attribute[IFLA_STATS64]) {
+		struct rtnl_link_stats64 counted = {0};
+		size_t length = mnl_attr_get_payload_len(attribute[IFLA_STATS64]); // newer kernels count more, older ones less
+		memcpy(&counted, mnl_attr_get_payload(attribute[IFLA_STATS64]), length < sizeof counted ? length : sizeof counted);
+		link->send_drops = counted.tx_dropped;
+	}
 	if (attribute[IFLA_LINKINFO]) {
 		const struct nlattr *info[IFLA_INFO_DATA + 1];
 		nested_attributes(attribute[IFLA_LINKINFO], info, IFLA_INFO_DATA);

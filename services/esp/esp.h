@@ -100,6 +100,11 @@ void esp_group_remove(struct esp *esp, const char *id);
 // `group` NULL: the route leads to an attachment, which is the kernel's.
 void esp_route_set(struct esp *esp, const char *gateway, const struct prefix *destination, const char *group);
 void esp_route_remove(struct esp *esp, const char *gateway, const struct prefix *destination);
+// The kernel knows the routes to attachments, and a default route to vpn0. A route to tunnels that lies inside a route to an
+// attachment, however deep, must be the kernel's too, or it would follow the shorter one: `wanted` when it begins to lie there,
+// and not when it ceases to.
+typedef void esp_beneath_fn(void *context, const char *gateway, const struct prefix *destination, bool wanted);
+void esp_on_beneath(struct esp *esp, esp_beneath_fn *beneath, void *context);
 // Whether vpn0 takes UDP super-frames (Linux 6.2 and later); until it is said, it does.
 void esp_join_udp(struct esp *esp, bool may);
 size_t esp_route_count(const struct esp *esp);
@@ -157,7 +162,8 @@ enum esp_sas {
 	ESP_SAS_CHANGED, // since they were told: by this call too
 	ESP_SAS_SILENT,  // the peer of which has sent nothing since, while we sent
 };
-void esp_each_sa(struct esp *esp, enum esp_sas which, void (*each)(void *context, const struct esp_sa_usage *usage), void *context);
+void esp_each_sa(struct esp *esp, enum esp_sas which, void (*each)(void *context, const struct esp_sa_usage *usage),
+                 void *context);
 // `changed`: only those that differ from what the last such call told.
 void esp_each_tunnel(struct esp *esp, bool changed, void (*each)(void *context, const struct esp_tunnel_usage *usage),
                      void *context);

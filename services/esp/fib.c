@@ -304,6 +304,65 @@ void fib_each(const struct fib *fib, void (*each)(void *context, const struct pr
 	}
 }
 
+struct inside {
+	const struct fib *fib;
+	const struct prefix *outer;
+	void (*each)(void *context, const struct prefix *prefix, uint32_t value);
+	void *context;
+};
+
+static void if_inside(void *context, const struct prefix *prefix, uint32_t value)
+{
+	const struct inside *inside = context;
+	if (prefix->length > inside->outer->length && prefix_contains(inside->outer, prefix)) {
+		inside->each(inside->context, prefix, value);
+	}
+}
+
+// Every prefix that may end in this node is looked up by itself, since longer ones can hide it from the slots.
+static void walk(const struct inside *inside, const struct fib_node *node, struct prefix *at, unsigned depth)
+{
+	for (unsigned bits = 1; bits <= 8; bits++) {
+		for (unsigned i = 0; i < 1u << bits; i++) {
+			at->address.octets[depth] = (uint8_t)(i << (8 - bits));
+			at->length = (uint8_t)(8 * depth + bits);
+			uint32_t value = fib_find(inside->fib, at);
+			if (value) {
+				if_inside((void *)(uintptr_t)inside, at, value);
+			}
+		}
+	}
+	for (unsigned slot = 0; slot < 256; slot++) {
+		const struct fib_node *child = child_of(node, slot);
+		at->address.octets[depth] = (uint8_t)slot;
+		at->length = (uint8_t)(8 * depth + 8);
+		if (child && (at->length <= inside->outer->length || prefix_contains(inside->outer, at))) {
+			walk(inside, child, at, depth + 1);
+		}
+	}
+	at->address.octets[depth] = 0;
+}
+
+void fib_each_inside(const struct fib *fib, const struct prefix *outer,
+                     void (*each)(void *context, const struct prefix *prefix, uint32_t value), void *context)
+{
+	struct inside inside = {fib, outer, each, context};
+	if (outer->length < 8) {
+		fib_each(fib, if_inside, &inside);
+		return;
+	}
+	struct prefix at = {.address.length = outer->address.length};
+	const struct fib_node *node = fib->root[outer->address.length == 16];
+	unsigned depth = 0;
+	for (; node && depth < outer->length / 8u; depth++) {
+		at.address.octets[depth] = outer->address.octets[depth];
+		node = child_of(node, outer->address.octets[depth]);
+	}
+	if (node) {
+		walk(&inside, node, &at, depth);
+	}
+}
+
 size_t fib_count(const struct fib *fib)
 {
 	return fib->count;

@@ -17,6 +17,9 @@ size_t fib_count(const struct fib *fib);
 size_t fib_memory(const struct fib *fib); // octets
 // Calls `each` for every prefix. The writer's.
 void fib_each(const struct fib *fib, void (*each)(void *context, const struct prefix *prefix, uint32_t value), void *context);
+// The same for those that lie inside `outer` and are longer: what is looked at is what the trie has there.
+void fib_each_inside(const struct fib *fib, const struct prefix *outer,
+                     void (*each)(void *context, const struct prefix *prefix, uint32_t value), void *context);
 // The value of the longest prefix that contains the address of 4 or 16 octets; 0 when there is none.
 uint32_t fib_lookup(const struct fib *fib, const uint8_t *address, unsigned octets);
 

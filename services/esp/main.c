@@ -20,9 +20,12 @@ struct service {
 	struct esp *esp;
 	struct workers *workers;
 	struct kernel *kernel;
+	struct esp_bus *tables;
 	struct metric *drops[ESP_DROPS];
 	uint64_t shown[ESP_DROPS];
-	struct metric *routes, *sas;
+	struct metric *routes, *sas, *socket_drops, *queue_drops;
+	uint64_t socket_drops_shown, queue_drops_shown;
+	struct node_sockets sockets;
 };
 
 static int fail(const char *what)
@@ -51,6 +54,29 @@ static struct gateway *gateway_of(void *context, const char *id)
 	return kernel_gateway(((struct service *)context)->kernel, id);
 }
 
+static void gateways_changed(void *context)
+{
+	struct service *service = context;
+	if (service->tables) {
+		esp_bus_gateways_changed(service->tables);
+	}
+}
+
+static void gateway_lost(void *context, const char *id)
+{
+	kernel_gateway_lost(((struct service *)context)->kernel, id);
+}
+
+static void packets_moved(void *context)
+{
+	esp_bus_moved(((struct service *)context)->tables);
+}
+
+static void packets_rested(void *context)
+{
+	workers_rested(((struct service *)context)->workers);
+}
+
 static void make_metrics(struct service *service)
 {
 	for (unsigned i = 0; i < ESP_DROPS; i++) {
@@ -58,8 +84,18 @@ static void make_metrics(struct service *service)
 		service->drops[i] = metric(METRIC_COUNTER, "twinspan_esp_drops_total", labels, "Packets dropped, by reason");
 		free(labels);
 	}
+	const char *full = "twinspan_esp_queue_full_total", *help = "Packets that found a queue towards the workers full";
+	service->socket_drops = metric(METRIC_COUNTER, full, "queue=\"network\"", help);
+	service->queue_drops = metric(METRIC_COUNTER, full, "queue=\"vpn0\"", help);
 	service->routes = metric(METRIC_GAUGE, "twinspan_esp_routes", NULL, "Prefixes in the border gateways' tables");
 	service->sas = metric(METRIC_GAUGE, "twinspan_esp_security_associations", NULL, "Pairs of child SAs installed");
+}
+
+// A vpn0 that is made anew begins at zero: then nothing is added.
+static void show_total(struct metric *metric, uint64_t *shown, uint64_t total)
+{
+	metric_add(metric, total > *shown ? total - *shown : 0);
+	*shown = total;
 }
 
 static void gather_metrics(void *context)
@@ -70,6 +106,8 @@ static void gather_metrics(void *context)
 		metric_add(service->drops[i], drops - service->shown[i]);
 		service->shown[i] = drops;
 	}
+	show_total(service->socket_drops, &service->socket_drops_shown, node_sockets_drops(&service->sockets));
+	show_total(service->queue_drops, &service->queue_drops_shown, kernel_queue_drops(service->kernel));
 	metric_set(service->routes, (double)esp_route_count(service->esp));
 	metric_set(service->sas, (double)esp_sa_count(service->esp));
 }
@@ -105,20 +143,20 @@ int main(void)
 		return fail("TWINSPAN_STATE/sequences");
 	}
 	struct service service = {.esp = esp_new(&config)};
-	struct node_sockets sockets;
-	int error = node_sockets_open(&sockets, config.workers);
+	int error = node_sockets_open(&service.sockets, config.workers);
 	if (error) {
 		errno = -error;
 		return fail("sockets");
 	}
-	service.workers = workers_new(service.esp, config.workers, &sockets);
+	struct workers_hooks threads = {gateway_lost, packets_moved, &service};
+	service.workers = workers_new(service.esp, loop, config.workers, &service.sockets, &threads);
 	if (!service.workers) {
 		return fail("workers");
 	}
 	make_metrics(&service);
 	health_before_metrics(health, gather_metrics, &service);
 
-	struct kernel_hooks hooks = {gateway_up, gateway_down, &service};
+	struct kernel_hooks hooks = {gateway_up, gateway_down, gateways_changed, &service};
 	service.kernel = kernel_new(loop, config_text("TWINSPAN_NAMESPACE_PREFIX", "tw-"), node,
 	                            (uint32_t)config_number("TWINSPAN_FABRIC_MTU", 1500, 1280, 9216), &hooks);
 	struct handover_settings handover = {
@@ -126,13 +164,13 @@ int main(void)
 	    .ike_uid = (uid_t)config_number("TWINSPAN_IKE_UID", 0, 0, UINT32_MAX),
 	    .bgp_uid = (uid_t)config_number("TWINSPAN_BGP_UID", 0, 0, UINT32_MAX),
 	};
-	struct handover_server *server = handover_server_new(loop, &handover, &sockets, gateway_of, &service);
+	struct handover_server *server = handover_server_new(loop, &handover, &service.sockets, gateway_of, &service);
 	if (!server) {
 		return fail("TWINSPAN_SOCKETS");
 	}
 	char *identity = format_text("esp.%s", node);
 	struct bus *bus = bus_new(loop, health, identity);
-	struct esp_bus *tables = esp_bus_new(&(struct esp_bus_parts){
+	service.tables = esp_bus_new(&(struct esp_bus_parts){
 	    .loop = loop,
 	    .health = health,
 	    .bus = bus,
@@ -140,18 +178,20 @@ int main(void)
 	    .kernel = service.kernel,
 	    .node = node,
 	    .workers = config.workers,
+	    .rested = packets_rested,
+	    .context = &service,
 	});
 	config_done();
 	log_event(LOG_INFO, "started", "crypto", esp_crypto_name(service.esp), "workers", log_number(config.workers), NULL);
 
 	int result = loop_run(loop);
 
-	esp_bus_free(&tables);
+	esp_bus_free(&service.tables);
 	bus_free(&bus);
 	handover_server_free(&server);
 	workers_free(&service.workers);
 	kernel_free(&service.kernel);
-	node_sockets_close(&sockets);
+	node_sockets_close(&service.sockets);
 	esp_free(&service.esp);
 	health_free(&health);
 	loop_free(&loop);

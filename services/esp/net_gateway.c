@@ -12,24 +12,14 @@
 #include "common/kernel/namespace.h"
 #include "common/kernel/netlink.h"
 #include "common/kernel/segment.h"
+#include "services/esp/net_queue.h"
 #include <errno.h>
-#include <fcntl.h>
-#include <linux/if_tun.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <unistd.h>
 
-// Since Linux 6.2; not in Debian 12's headers.
-#ifndef TUN_F_USO4
-#define TUN_F_USO4 0x20
-#define TUN_F_USO6 0x40
-#endif
-
 enum { QUEUE_LENGTH = 4096 }; // of vpn0, packets of up to 64 KiB
-
-static const char device[] = "vpn0";
 
 struct attachment {
 	char *id;
@@ -38,7 +28,7 @@ struct attachment {
 
 struct route {
 	struct prefix destination;
-	char *attachment_id;
+	char *attachment_id; // NULL: to vpn0
 	struct address vtep;
 };
 
@@ -69,48 +59,9 @@ static void free_route(void *value)
 
 // ---- namespace and vpn0 ----
 
-// A descriptor of vpn0's next queue; the device is made when it is not there. The kernel takes the namespace that /dev/net/tun
-// was opened in.
-static int open_queue(int namespace)
-{
-	int previous = namespace_enter(namespace);
-	if (previous < 0) {
-		return -1;
-	}
-	int fd = open("/dev/net/tun", O_RDWR | O_NONBLOCK | O_CLOEXEC);
-	namespace_leave(previous);
-	if (fd < 0) {
-		return -1;
-	}
-	struct ifreq request = {.ifr_flags = (short)(IFF_TUN | IFF_NO_PI | IFF_MULTI_QUEUE | IFF_VNET_HDR)};
-	strcpy(request.ifr_name, device);
-	if (ioctl(fd, TUNSETIFF, &request) != 0) {
-		int error = errno;
-		close(fd);
-		errno = error;
-		return -1;
-	}
-	return fd;
-}
-
-// Offloads belong to the device, but the kernel forgets them when the last queue closes, so they are set with each.
-static bool set_offloads(int fd)
-{
-	unsigned segmentation = TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6;
-	return ioctl(fd, TUNSETOFFLOAD, segmentation | TUN_F_USO4 | TUN_F_USO6) == 0 ||
-	       (errno == EINVAL && ioctl(fd, TUNSETOFFLOAD, segmentation) == 0);
-}
-
 int gateway_queue(struct gateway *gateway)
 {
-	int fd = open_queue(gateway->namespace);
-	if (fd >= 0 && !set_offloads(fd)) {
-		int error = errno;
-		close(fd);
-		errno = error;
-		return -1;
-	}
-	return fd;
+	return queue_open(gateway->namespace);
 }
 
 static void set_defaults(struct gateway *gateway)
@@ -132,24 +83,30 @@ static void set_defaults(struct gateway *gateway)
 	}
 }
 
-static int make_device(struct gateway *gateway)
+// Into the dataplane, unless a route to an attachment takes its place.
+static int set_default(struct gateway *gateway)
 {
-	int fd = open_queue(gateway->namespace);
-	if (fd < 0) {
-		return -errno;
-	}
-	int error = ioctl(fd, TUNSETPERSIST, 1) == 0 ? 0 : -errno;
-	close(fd);
-	return error;
+	struct netlink_route all = {.table = NETLINK_MAIN_TABLE, .destination.address.length = 4, .index = gateway->vpn0};
+	return netlink_route_replace(gateway->inner, &all);
+}
+
+static bool is_default(const struct netlink_route *route)
+{
+	return route->table == NETLINK_MAIN_TABLE && route->destination.length == 0 && route->destination.address.length == 4;
+}
+
+static void note_default(void *context, const struct netlink_route *route)
+{
+	*(bool *)context |= is_default(route);
 }
 
 static int set_up_device(struct gateway *gateway)
 {
 	struct netlink_link link;
-	int error = netlink_link_find(gateway->inner, device, &link);
+	int error = netlink_link_find(gateway->inner, QUEUE_DEVICE, &link);
 	if (error == -ENODEV) {
-		error = make_device(gateway);
-		error = error != 0 ? error : netlink_link_find(gateway->inner, device, &link);
+		error = queue_make_device(gateway->namespace);
+		error = error != 0 ? error : netlink_link_find(gateway->inner, QUEUE_DEVICE, &link);
 	}
 	if (error != 0) {
 		return error;
@@ -163,8 +120,9 @@ static int set_up_device(struct gateway *gateway)
 	if (error == 0 && link.mtu != GATEWAY_MTU) {
 		error = netlink_link_set_mtu(gateway->inner, link.index, GATEWAY_MTU);
 	}
-	struct netlink_route all = {.table = NETLINK_MAIN_TABLE, .destination.address.length = 4, .index = link.index};
-	return error != 0 ? error : netlink_route_replace(gateway->inner, &all);
+	bool present = false;
+	error = error != 0 ? error : netlink_routes(gateway->inner, note_default, &present);
+	return error != 0 || present ? error : set_default(gateway);
 }
 
 static int open_parts(struct gateway *gateway)
@@ -279,6 +237,12 @@ int gateway_namespace(const struct gateway *gateway)
 	return gateway->namespace;
 }
 
+uint64_t gateway_queue_drops(const struct gateway *gateway)
+{
+	struct netlink_link link;
+	return netlink_link_find(gateway->inner, QUEUE_DEVICE, &link) == 0 ? link.send_drops : 0;
+}
+
 // ---- addresses ----
 
 static void address_key(const struct address *address, uint8_t length, char key[static PREFIX_TEXT])
@@ -317,6 +281,11 @@ int gateway_address_remove(struct gateway *gateway, const struct address *addres
 
 static int install_route(struct gateway *gateway, const struct route *route)
 {
+	if (!route->attachment_id) {
+		struct netlink_route wanted = {
+		    .table = NETLINK_MAIN_TABLE, .destination = route->destination, .index = gateway->vpn0};
+		return netlink_route_replace(gateway->inner, &wanted);
+	}
 	const struct attachment *attachment = map_find_text(gateway->attachments, route->attachment_id);
 	if (!attachment) {
 		return 0; // waits for it
@@ -334,7 +303,7 @@ static int install_routes_of(struct gateway *gateway, const char *attachment_id)
 	struct map_cursor cursor = {0};
 	while (map_next(gateway->routes, &cursor)) {
 		const struct route *route = cursor.value;
-		if (strcmp(route->attachment_id, attachment_id) == 0) {
+		if (route->attachment_id && strcmp(route->attachment_id, attachment_id) == 0) {
 			int error = install_route(gateway, route);
 			result = result != 0 ? result : error;
 		}
@@ -378,13 +347,19 @@ int gateway_attachment_remove(struct gateway *gateway, const char *id)
 	return error == -ENODEV ? 0 : error != 0 ? error : netlink_link_remove(gateway->inner, link.index);
 }
 
+static bool same_attachment(const char *a, const char *b)
+{
+	return a && b ? strcmp(a, b) == 0 : a == b;
+}
+
 int gateway_route_set(struct gateway *gateway, const struct prefix *destination, const char *attachment_id,
                       const struct address *vtep)
 {
 	char key[PREFIX_TEXT];
 	prefix_format(destination, key);
 	struct route *route = map_find_text(gateway->routes, key);
-	if (route && strcmp(route->attachment_id, attachment_id) == 0 && address_equal(&route->vtep, vtep)) {
+	struct route wanted = {.destination = *destination, .vtep = vtep ? *vtep : (struct address){0}};
+	if (route && same_attachment(route->attachment_id, attachment_id) && address_equal(&route->vtep, &wanted.vtep)) {
 		return 0;
 	}
 	if (!route) {
@@ -392,7 +367,8 @@ int gateway_route_set(struct gateway *gateway, const struct prefix *destination,
 		map_insert_text(gateway->routes, key, route);
 	}
 	free(route->attachment_id);
-	*route = (struct route){.destination = *destination, .attachment_id = duplicate_text(attachment_id), .vtep = *vtep};
+	*route = wanted;
+	route->attachment_id = attachment_id ? duplicate_text(attachment_id) : NULL;
 	return install_route(gateway, route);
 }
 
@@ -404,6 +380,9 @@ int gateway_route_remove(struct gateway *gateway, const struct prefix *destinati
 		free_route(route);
 	}
 	struct netlink_route gone = {.table = NETLINK_MAIN_TABLE, .destination = *destination};
+	if (is_default(&gone)) {
+		return set_default(gateway);
+	}
 	return netlink_route_remove(gateway->inner, &gone);
 }
 
@@ -444,7 +423,8 @@ static void stale_route(void *context, const struct netlink_route *route)
 {
 	struct stale *stale = context;
 	char key[PREFIX_TEXT];
-	if (route->table == NETLINK_MAIN_TABLE && route->destination.length > 0 &&
+	bool own_default = is_default(route) && route->index == stale->gateway->vpn0;
+	if (route->table == NETLINK_MAIN_TABLE && !own_default &&
 	    !map_find_text(stale->gateway->routes, prefix_format(&route->destination, key))) {
 		stale->routes = reallocate(stale->routes, stale->route_count + 1, sizeof *stale->routes);
 		stale->routes[stale->route_count++] = *route;
@@ -458,7 +438,7 @@ void gateway_sweep(struct gateway *gateway)
 	netlink_addresses(gateway->inner, stale_address, &stale);
 	netlink_routes(gateway->inner, stale_route, &stale);
 	for (size_t i = 0; i < stale.route_count; i++) {
-		netlink_route_remove(gateway->inner, &stale.routes[i]);
+		gateway_route_remove(gateway, &stale.routes[i].destination);
 	}
 	for (size_t i = 0; i < stale.address_count; i++) {
 		netlink_address_remove(gateway->inner, &stale.addresses[i]);

@@ -26,6 +26,9 @@ int gateway_namespace(const struct gateway *gateway); // descriptor, the gateway
 // front, and TSO4, TSO6, USO4, USO6 and checksum offload on in both directions. The caller's. -1 with errno.
 int gateway_queue(struct gateway *gateway);
 
+// Packets that found a queue full since the device was made.
+uint64_t gateway_queue_drops(const struct gateway *gateway);
+
 // An inside address on vpn0: the cloud's own address of a tunnel with the length of its inside CIDR.
 int gateway_address_set(struct gateway *gateway, const struct address *address, uint8_t length);
 int gateway_address_remove(struct gateway *gateway, const struct address *address, uint8_t length);
@@ -41,7 +44,8 @@ struct gateway_attachment {
 int gateway_attachment_set(struct gateway *gateway, const struct gateway_attachment *attachment);
 int gateway_attachment_remove(struct gateway *gateway, const char *id);
 
-// A route into a VPC. It may be set before its attachment is: it is then installed together with it.
+// A route into a VPC. It may be set before its attachment is: it is then installed together with it. `attachment_id` and `vtep`
+// NULL: a route to vpn0. Removing the default route gives it back to vpn0.
 int gateway_route_set(struct gateway *gateway, const struct prefix *destination, const char *attachment_id,
                       const struct address *vtep);
 int gateway_route_remove(struct gateway *gateway, const struct prefix *destination);

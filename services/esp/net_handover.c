@@ -1,6 +1,7 @@
-// See net_handover.h. A client is known by the uid that the kernel vouches for (SO_PEERCRED, taken when it connected). What a
-// client sends is at most one short line a message; a client that sends more than it reads answers for is cut off, since its
-// answers would wait here without bound.
+// See net_handover.h. A client is known by the uid that the kernel vouches for (SO_PEERCRED, taken when it connected): one that
+// may have nothing is refused at once, so that only ike, bgp and root take places, and each of them a part of these only. One
+// that asks for nothing within a while is cut off; so is one that sends more than it reads answers for, since its answers would
+// wait here without bound. What a client sends is at most one short line a message.
 #include "services/esp/net_handover.h"
 
 #include "common/base/alloc.h"
@@ -15,12 +16,14 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-enum { CLIENTS_MAX = 16, REQUEST_MAX = 256 };
+enum { CLIENTS_MAX = 16, CLIENTS_OF_ONE = 6, REQUEST_MAX = 256 };
+#define FIRST_REQUEST SECONDS(5)
 
 struct client {
 	struct handover_server *server;
 	int fd; // -1: free
 	uid_t uid;
+	struct deadline first; // request
 };
 
 struct handover_server {
@@ -36,6 +39,7 @@ struct handover_server {
 
 static void drop_client(struct client *client)
 {
+	deadline_disarm(&client->first);
 	loop_read_end(client->server->loop, client->fd);
 	close(client->fd);
 	client->fd = -1;
@@ -155,10 +159,32 @@ static void client_readable(void *context)
 		drop_client(client);
 		return;
 	}
+	deadline_disarm(&client->first);
 	request[length] = '\0';
 	if (!answer(client, request)) {
 		drop_client(client);
 	}
+}
+
+static void first_request_due(void *context)
+{
+	struct client *client = context;
+	log_limited(LOG_WARNING, "handover-silent", "uid", log_number(client->uid), NULL);
+	drop_client(client);
+}
+
+// NULL: a uid that may have nothing, or that has its part of the places.
+static struct client *place_for(struct handover_server *server, uid_t uid)
+{
+	struct client *vacant = NULL;
+	size_t held = 0;
+	for (size_t i = 0; i < CLIENTS_MAX; i++) {
+		struct client *client = &server->clients[i];
+		held += client->fd >= 0 && client->uid == uid;
+		vacant = client->fd < 0 ? client : vacant;
+	}
+	bool welcome = uid == 0 || uid == server->settings.ike_uid || uid == server->settings.bgp_uid;
+	return welcome && held < CLIENTS_OF_ONE ? vacant : NULL;
 }
 
 static void accept_client(void *context)
@@ -170,16 +196,19 @@ static void accept_client(void *context)
 	}
 	struct ucred peer;
 	socklen_t size = sizeof peer;
-	for (size_t i = 0; i < CLIENTS_MAX; i++) {
-		struct client *client = &server->clients[i];
-		if (client->fd < 0 && getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0) {
-			*client = (struct client){.server = server, .fd = fd, .uid = peer.uid};
-			loop_read(server->loop, fd, client_readable, client);
-			return;
-		}
+	bool known = getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0;
+	struct client *client = known ? place_for(server, peer.uid) : NULL;
+	if (!client) {
+		metric_add(server->refused, 1);
+		log_limited(LOG_WARNING, "handover-refused", "request", "to connect", "uid",
+		            log_number(known ? (int64_t)peer.uid : -1), NULL);
+		close(fd);
+		return;
 	}
-	metric_add(server->refused, 1);
-	close(fd);
+	client->fd = fd;
+	client->uid = peer.uid;
+	loop_read(server->loop, fd, client_readable, client);
+	deadline_arm(&client->first, now() + FIRST_REQUEST);
 }
 
 static int listen_on(const char *path)
@@ -218,6 +247,7 @@ struct handover_server *handover_server_new(struct loop *loop, const struct hand
 	server->settings.path = duplicate_text(settings->path);
 	for (size_t i = 0; i < CLIENTS_MAX; i++) {
 		server->clients[i] = (struct client){.server = server, .fd = -1};
+		deadline_init(&server->clients[i].first, loop, first_request_due, &server->clients[i]);
 	}
 	const char *name = "twinspan_esp_handover_total", *help = "Requests for sockets by ike and bgp";
 	server->given = metric(METRIC_COUNTER, name, "result=\"given\"", help);

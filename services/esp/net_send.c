@@ -1,6 +1,7 @@
 // See net_send.h. UDP-encapsulated packets go as segmented sends (UDP_SEGMENT), many of them in one call; protocol 50 has no
-// segmentation, so there each packet is a message of its own, still many in a call. A full socket buffer is waited for a
-// moment, since the queue of vpn0 behind us then holds the senders back; after that the packets are dropped and counted.
+// segmentation, so there each packet is a message of its own, still many in a call. A full socket buffer is waited for once in
+// a burst, and briefly: the queue of vpn0 behind us then holds the senders back, but it is all tenants' socket. After that the
+// packets are dropped and counted.
 #include "services/esp/net_send.h"
 
 #include <errno.h>
@@ -10,7 +11,7 @@
 #include <string.h>
 #include <sys/socket.h>
 
-enum { BATCH = 64, WAIT_MS = 5 };
+enum { BATCH = 64, WAIT_MS = 1 };
 #ifndef UDP_SEGMENT
 #define UDP_SEGMENT 103
 #endif
@@ -18,6 +19,7 @@ enum { BATCH = 64, WAIT_MS = 5 };
 struct batch {
 	struct esp_worker *worker;
 	int fd, udp;
+	bool waited; // for room in the socket
 	unsigned count;
 	struct mmsghdr messages[BATCH];
 	struct sockaddr_in names[BATCH];
@@ -82,20 +84,18 @@ static void send_apart(struct batch *batch, unsigned i)
 
 static void flush(struct batch *batch)
 {
-	bool waited = false;
 	for (unsigned sent = 0; sent < batch->count;) {
 		int n = sendmmsg(batch->fd, batch->messages + sent, batch->count - sent, 0);
 		if (n > 0) {
 			sent += (unsigned)n;
-			waited = false;
 			continue;
 		}
 		bool full = errno == EAGAIN || errno == ENOBUFS;
 		if (errno == EINTR) {
 			continue;
 		}
-		if (full && !waited) {
-			waited = true;
+		if (full && !batch->waited) {
+			batch->waited = true;
 			poll(&(struct pollfd){.fd = batch->fd, .events = POLLOUT}, 1, WAIT_MS);
 			continue;
 		}
@@ -156,6 +156,7 @@ void send_datagrams(struct esp_worker *worker, int udp, int raw)
 	struct batch batch;
 	batch.worker = worker;
 	batch.udp = udp;
+	batch.waited = false;
 	for (int plain = 0; plain < 2; plain++) {
 		batch.fd = plain ? raw : udp;
 		batch.count = 0;

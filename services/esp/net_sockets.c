@@ -9,6 +9,7 @@
 #include "services/esp/net_steering.h"
 #include <arpa/inet.h>
 #include <errno.h>
+#include <linux/sock_diag.h>
 #include <netinet/ip.h>
 #include <netinet/udp.h>
 #include <string.h>
@@ -147,6 +148,22 @@ int node_sockets_open(struct node_sockets *sockets, unsigned workers)
 		node_sockets_close(sockets);
 	}
 	return error;
+}
+
+static uint32_t drops_of(int fd)
+{
+	uint32_t values[SK_MEMINFO_VARS] = {0};
+	socklen_t size = sizeof values;
+	return fd >= 0 && getsockopt(fd, SOL_SOCKET, SO_MEMINFO, values, &size) == 0 ? values[SK_MEMINFO_DROPS] : 0;
+}
+
+uint64_t node_sockets_drops(const struct node_sockets *sockets)
+{
+	uint64_t sum = 0;
+	for (unsigned i = 0; i < sockets->workers; i++) {
+		sum += (uint64_t)drops_of(sockets->udp4500_esp[i]) + drops_of(sockets->raw_esp[i]);
+	}
+	return sum;
 }
 
 static void close_one(int *fd)

@@ -24,6 +24,8 @@ struct node_sockets {
 // esp takes nothing away from the new ones: from then on its old sockets hear nothing new, and what is queued in them is still
 // there to be read. 0 or a negative errno; then nothing is left open.
 int node_sockets_open(struct node_sockets *sockets, unsigned workers);
+// Packets that found a worker's socket full, since these sockets were opened.
+uint64_t node_sockets_drops(const struct node_sockets *sockets);
 void node_sockets_close(struct node_sockets *sockets);
 // Sends a received UDP datagram through this machine's own stack once more, as if it had come alone. UDP_GRO joins neighbours
 // of one flow before the steering sees them, by the first one: a later one in the run that is IKE's (four zero octets) or

@@ -1,6 +1,6 @@
-// The control thread's side of border gateways, tunnels, groups and routes. Rows come in any order: an object is made when it
-// is first referred to and goes when neither its row nor a reference is left. A group's change replaces its member list and
-// touches nothing else.
+// The control thread's side of border gateways, tunnels and groups (routes: route.c; SAs: sa.c). Rows come in any order: an
+// object is made when it is first referred to and goes when neither its row nor a reference is left. A group's change replaces
+// its member list and touches nothing else.
 #include "services/esp/table.h"
 
 #include <stdlib.h>
@@ -77,7 +77,7 @@ static void gateway_free(void *object)
 	free(gateway);
 }
 
-static struct esp_gateway *gateway_hold(struct esp *esp, const char *id)
+struct esp_gateway *gateway_hold(struct esp *esp, const char *id)
 {
 	struct esp_gateway *gateway = map_find_text(esp->gateways, id);
 	if (!gateway) {
@@ -90,7 +90,7 @@ static struct esp_gateway *gateway_hold(struct esp *esp, const char *id)
 	return gateway;
 }
 
-static void gateway_release(struct esp *esp, struct esp_gateway *gateway)
+void gateway_release(struct esp *esp, struct esp_gateway *gateway)
 {
 	invariant(gateway->references > 0);
 	if (--gateway->references == 0) {
@@ -303,7 +303,7 @@ static void group_free(void *object)
 	free(group);
 }
 
-static struct esp_group *group_hold(struct esp *esp, const char *id)
+struct esp_group *group_hold(struct esp *esp, const char *id)
 {
 	struct esp_group *group = map_find_text(esp->groups, id);
 	if (!group) {
@@ -318,7 +318,7 @@ static struct esp_group *group_hold(struct esp *esp, const char *id)
 	return group;
 }
 
-static void group_release(struct esp *esp, struct esp_group *group)
+void group_release(struct esp *esp, struct esp_group *group)
 {
 	invariant(group->references > 0);
 	if (--group->references == 0) {
@@ -365,53 +365,12 @@ void esp_group_remove(struct esp *esp, const char *id)
 	}
 }
 
-// ---- routes ----
-
-static void target_release(struct esp *esp, uint32_t number)
-{
-	if (number >= TARGET_FIRST) {
-		struct esp_group *group = load(load(esp->targets)->at[number]);
-		invariant(group && group->number == number);
-		group_release(esp, group);
-	}
-}
-
-void esp_route_set(struct esp *esp, const char *gateway_id, const struct prefix *destination, const char *group)
-{
-	struct esp_gateway *gateway = gateway_hold(esp, gateway_id);
-	uint32_t number = group ? group_hold(esp, group)->number : TARGET_ATTACHMENT;
-	uint32_t before = fib_set(gateway->fib, destination, number);
-	if (before != TARGET_NONE) {
-		target_release(esp, before);
-		gateway_release(esp, gateway);
-	} else {
-		esp->routes++;
-	}
-}
-
-void esp_route_remove(struct esp *esp, const char *gateway_id, const struct prefix *destination)
-{
-	struct esp_gateway *gateway = map_find_text(esp->gateways, gateway_id);
-	uint32_t before = gateway ? fib_remove(gateway->fib, destination) : TARGET_NONE;
-	if (before != TARGET_NONE) {
-		invariant(esp->routes > 0);
-		esp->routes--;
-		target_release(esp, before);
-		gateway_release(esp, gateway);
-	}
-}
+// ---- all of it ----
 
 void esp_join_udp(struct esp *esp, bool may)
 {
 	atomic_store(&esp->keeps_udp_apart, !may);
 }
-
-size_t esp_route_count(const struct esp *esp)
-{
-	return esp->routes;
-}
-
-// ---- all of it ----
 
 struct esp *esp_new(const struct esp_config *config)
 {

@@ -55,6 +55,8 @@ struct esp_gateway {
 	_Atomic(void *) context; // NULL: no vpn0 yet
 	_Atomic(struct inside *) inside;
 	struct fib *fib; // values are target numbers
+	// Routes to attachments by length, of IPv4 and IPv6.
+	uint32_t attachments[2][129];
 };
 
 // ---- tunnel ----
@@ -165,6 +167,8 @@ struct esp {
 	struct map *gateways, *tunnels, *groups, *connections;
 	uint32_t names;
 	size_t routes;
+	esp_beneath_fn *beneath;
+	void *beneath_context;
 	// groups' numbers
 	_Atomic(struct targets *) targets;
 	uint32_t targets_used;
@@ -178,6 +182,11 @@ struct esp {
 
 // Frees `object` with `fn` when no worker can see it any more.
 void retire(void *object, void (*fn)(void *object));
+// A reference each; an object is made when it is first referred to.
+struct esp_gateway *gateway_hold(struct esp *esp, const char *id);
+void gateway_release(struct esp *esp, struct esp_gateway *gateway);
+struct esp_group *group_hold(struct esp *esp, const char *id);
+void group_release(struct esp *esp, struct esp_group *group);
 struct esp_tunnel *tunnel_hold(struct esp *esp, const char *id); // finds or makes, and refers to it
 void tunnel_release(struct esp *esp, struct esp_tunnel *tunnel);
 void sa_free_all(struct esp *esp);

@@ -113,7 +113,7 @@ def test_a_mixed_run_finds_its_workers(one):
         one.add_sa(0)
     one.wait_applied()
     spis = {directions[0].spi % 2: directions[0].spi for _, directions, _ in one.sas.values()}
-    segments = b"".join(struct.pack(">II", spis[n % 2], 1 + n) + bytes(56) for n in range(10))
+    segments = b"".join(struct.pack(">II", spis[n % 2], 1000 + n) + bytes(56) for n in range(10))
     sender = (f"import socket; s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.setsockopt(17, 103, 64); s.bind(({OUTER[1]!r}, 40500)); "
               f"s.sendto(bytes.fromhex({segments.hex()!r}), ({OUTER[0]!r}, 4500))")
     run("/usr/bin/python3", "-c", sender, netns=one.g[1])

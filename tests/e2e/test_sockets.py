@@ -296,11 +296,26 @@ def test_sockets_are_given_only_to_their_services(world):
     requests = ("udp500", "udp4500", "listen bgw-test", "socket bgw-test 169.254.8.1")
     assert as_uid(world.ike_uid, world.path, *requests) == ["ok+", "ok+", "error refused", "error refused"]
     assert as_uid(world.bgp_uid, world.path, *requests) == ["error refused", "error refused", "ok+", "ok+"]
-    assert as_uid(4999, world.path, *requests) == ["error refused"] * 4
+    assert as_uid(4999, world.path, *requests) == []  # not even heard
     assert as_uid(0, world.path, *requests) == ["ok+"] * 4
     strange = ("listen bgw-none", "listen", "socket bgw-test", "socket bgw-test 1.2.3", "socket bgw-test fd00::1", "hello", " ")
     answers = as_uid(0, world.path, *strange)
     assert len(answers) == len(strange) and all(answer.startswith("error ") for answer in answers)
+
+
+def test_nobody_holds_the_places_of_others(world):
+    """A service may have some of the places, one that says nothing loses its own, and a stranger has none."""
+    world.start()
+    clients = [Client(world.path) for _ in range(12)]  # root's: more than one may have
+    ended = [client for client in clients if select.select([client.socket], [], [], 0.2)[0]]
+    assert len(clients) - len(ended) == 6 and all(client.socket.recv(10) == b"" for client in ended)
+    assert as_uid(world.ike_uid, world.path, "udp500") == ["ok+"]
+    silent = [client for client in clients if client not in ended]
+    assert silent[0].ask("udp500")[0] == "ok"
+    for client in silent[1:]:
+        client.socket.settimeout(15)
+        assert client.socket.recv(10) == b""
+    assert silent[0].ask("udp4500")[0] == "ok"  # who has asked may wait
 
 
 def test_bgp_sockets_live_in_the_gateway(world):

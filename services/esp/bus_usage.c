@@ -1,0 +1,101 @@
+// What the workers counted, as rows.
+#include <inttypes.h>
+#include <stdio.h>
+
+#include "services/esp/bus_shell.h"
+
+enum { KEY_TEXT = 128 };
+#define REPORT_INTERVAL SECONDS(1)
+
+// The wall clock's zero on the monotonic clock, in milliseconds. Kept as long as it is about right: read anew each time it
+// would tremble, and every idle SA's row would change every second.
+static void set_wall_offset(struct esp_bus *bus)
+{
+	int64_t offset = (int64_t)wall_clock() - now() / 1000;
+	int64_t error = offset - bus->wall_offset;
+	if (error > 500 || error < -500) {
+		bus->wall_offset = offset;
+	}
+}
+
+static uint64_t wall_of(const struct esp_bus *bus, instant at)
+{
+	return at == 0 ? 0 : (uint64_t)(bus->wall_offset + at / 1000);
+}
+
+static void report_sa(void *context, const struct esp_sa_usage *usage)
+{
+	struct esp_bus *bus = context;
+	Twinspan__SaUsage row = TWINSPAN__SA_USAGE__INIT;
+	row.tunnel_id = (char *)(uintptr_t)usage->tunnel;
+	row.inbound_spi = usage->inbound_spi;
+	row.bytes_in = usage->bytes_in;
+	row.packets_in = usage->packets_in;
+	row.bytes_out = usage->bytes_out;
+	row.packets_out = usage->packets_out;
+	row.last_in = wall_of(bus, usage->last_in);
+	row.sequence_out = usage->sequence_out;
+	if (usage->seen.length != 0) {
+		row.seen_remote_address =
+		    (ProtobufCBinaryData){.len = usage->seen.length, .data = (uint8_t *)(uintptr_t)usage->seen.octets};
+		row.seen_remote_port = usage->seen.port;
+	}
+	char key[KEY_TEXT + 16];
+	snprintf(key, sizeof key, "%s/%08" PRIx32, usage->tunnel, usage->inbound_spi);
+	row_put(bus->sa_usage, bus->parts.node, text_bytes(key), &row.base);
+	bus->reported++;
+}
+
+static void report_tunnel(void *context, const struct esp_tunnel_usage *usage)
+{
+	struct esp_bus *bus = context;
+	Twinspan__TunnelCounters row = TWINSPAN__TUNNEL_COUNTERS__INIT;
+	row.tunnel_id = (char *)(uintptr_t)usage->id;
+	row.packets_in = usage->packets_in;
+	row.bytes_in = usage->bytes_in;
+	row.packets_out = usage->packets_out;
+	row.bytes_out = usage->bytes_out;
+	row.drops = usage->drops;
+	row_put(bus->tunnel_counters, "", text_bytes(usage->id), &row.base);
+}
+
+static size_t report_changes(struct esp_bus *bus)
+{
+	bus->reported = 0;
+	esp_each_sa(bus->parts.esp, ESP_SAS_CHANGED, report_sa, bus);
+	table_commit(bus->sa_usage);
+	esp_each_tunnel(bus->parts.esp, true, report_tunnel, bus);
+	table_commit(bus->tunnel_counters);
+	return bus->reported;
+}
+
+// Every second what has changed; and halfway, where there is traffic, the SAs whose peer has fallen silent: by these ike
+// decides to ask it (RFC 7296 §2.4). When nothing moves this ends, and the first packet begins it again: an idle node costs
+// nothing.
+void bus_report(void *context)
+{
+	struct esp_bus *bus = context;
+	set_wall_offset(bus);
+	if (bus->halfway) {
+		bus->halfway = false;
+		esp_each_sa(bus->parts.esp, ESP_SAS_SILENT, report_sa, bus);
+		table_commit(bus->sa_usage);
+		deadline_arm(&bus->report, now() + REPORT_INTERVAL / 2);
+		return;
+	}
+	bus->halfway = report_changes(bus) > 0;
+	if (!bus->halfway) {
+		bus->parts.rested(bus->parts.context);
+		bus->halfway = report_changes(bus) > 0; // what came before that was heard
+	}
+	if (bus->halfway) {
+		deadline_arm(&bus->report, now() + REPORT_INTERVAL / 2);
+	}
+}
+
+void esp_bus_moved(struct esp_bus *bus)
+{
+	if (!deadline_armed(&bus->report)) {
+		deadline_arm(&bus->report, now() + REPORT_INTERVAL / 4);
+	}
+}
