@@ -50,6 +50,7 @@ static void one_burst(struct esp_worker *worker, unsigned index, struct random *
 	static _Thread_local uint8_t frame[4096];
 	char destination[32];
 	bool steady = random_below(random, 2), returning = !steady && random_below(random, 2);
+	bool inside = steady && random_below(random, 2); // our own BGP, whose tunnel's row is set again and again
 	esp_worker_begin(worker, SECONDS(1));
 	for (int i = 0; i < 8; i++) {
 		struct build build = to_idc;
@@ -60,7 +61,8 @@ static void one_burst(struct esp_worker *worker, unsigned index, struct random *
 		         steady      ? index
 		         : returning ? 0
 		                     : random_below(random, 16));
-		build.destination = destination;
+		build.destination = inside ? "169.254.50.2" : destination;
+		build.source = inside ? "169.254.50.1" : to_idc.source;
 		esp_encap(worker, gateway, frame, build_frame(&build, frame));
 	}
 	esp_worker_end(worker);
@@ -162,6 +164,13 @@ static void turn_over(struct random *random, unsigned turn)
 		set_sa("steady-0", 0x20000, turn);
 		set_sa("steady-1", 0x20001, turn);
 	}
+	if (turn % 4 == 0) {
+		esp_tunnel_set(esp, &(struct esp_tunnel_row){.id = "steady-0",
+		                                             .gateway = "bgw",
+		                                             .connection = "vpn",
+		                                             .cloud_inside = address_text("169.254.50.1"),
+		                                             .customer_inside = address_text("169.254.50.2")});
+	}
 	if (turn % 2048 == 0) {
 		esp_sa_remove(esp, "returning", RETURNING);
 		set_sa("returning", RETURNING, turn);
@@ -217,6 +226,7 @@ static void tables_turn_over_under_load(void **state)
 		group_set(esp, group, tunnel, "vpn");
 		route_set(esp, prefix, group);
 	}
+	turn_over(&random, 0); // everything steady is there before the first packet
 	pthread_t threads[WORKERS];
 	for (unsigned i = 0; i < WORKERS; i++) {
 		assert_int_equal(pthread_create(&threads[i], NULL, work, (void *)(uintptr_t)i), 0);
