@@ -142,6 +142,9 @@ static void put_vpc(struct route_bus *bus, const struct route_action *action)
 static void warn_of_refusal(struct route_bus *bus, const struct route_action *action)
 {
 	bool refused = !action->removed && action->shown.refused;
+	if (!refused && map_count(bus->refusals) == 0) {
+		return;
+	}
 	bool known = map_find_text(bus->refusals, action->key) != NULL;
 	if (refused && !known) {
 		char prefix[PREFIX_TEXT];
