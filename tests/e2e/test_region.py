@@ -125,6 +125,30 @@ def test_killed_esp_resumes(tutorial, stream):
     assert tutorial.status() == ["UP", "UP"]
 
 
+@pytest.mark.parametrize("service", ["bgp", "esp"])
+def test_a_service_gone_for_good_leaves_its_node(tutorial, service):
+    """kill -9 of one service of a node, and nobody starts it again: route takes the node's learned routes away, and traffic goes by the other
+    node, both ways (the device takes its hold time for its own)."""
+    tutorial.wait_converged()
+    identity = f"{service}.{tutorial.tunnels[0]['nodeId']}"
+    running = tutorial.stream(tutorial.ports_through(0))
+    finish = region.path("service", identity, "finish")  # starts it again at once
+    os.rename(finish, finish + ".off")
+    try:
+        ns.run("s6-svc", "-O", region.path("service", identity))
+        killed = kill(identity)
+        ns.wait_until(lambda: tutorial.effective_tunnels() == [tutorial.tunnels[1]["id"]], 10, "the node's routes are not effective")
+        print(f"{identity} gone for good: its routes left after {time.monotonic() - killed:.1f} s")
+        ns.wait_until(lambda: tutorial.moving(1, (0, 1)), 20, "traffic by the other node, both ways")
+        tutorial.ping()
+    finally:
+        os.rename(finish + ".off", finish)
+        ns.run("s6-svc", "-u", region.path("service", identity))
+        running.kill()
+    ready_again(identity, 15)
+    tutorial.wait_converged(60)
+
+
 def test_rekeying_loses_nothing(tutorial):
     """Both kinds of SA, asked for by us and by the devices' own timers, in both tunnels; they collide now and then."""
     for device in tutorial.devices:
