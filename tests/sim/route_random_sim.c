@@ -93,6 +93,17 @@ static char *describe(const struct route_action *action)
 	return NULL;
 }
 
+static void assert_nobody_refers(const struct published *out, const char *group)
+{
+	static const enum route_table tables[] = {ROUTE_TABLE_EFFECTIVE, ROUTE_TABLE_VPC};
+	for (size_t i = 0; i < 2; i++) {
+		struct map_cursor cursor = {0};
+		while (map_next(out->rows[tables[i]], &cursor)) {
+			assert_null(strstr(cursor.value, group));
+		}
+	}
+}
+
 static void publish(void *context, const struct route_action *action)
 {
 	struct published *out = context;
@@ -110,6 +121,9 @@ static void publish(void *context, const struct route_action *action)
 			unsigned t = (unsigned)(action->group.members[i].tunnel_id[1] - '0');
 			assert_true(out->world->tunnel[t].here && out->world->tunnel[t].up);
 		}
+	}
+	if (action->table == ROUTE_TABLE_GROUP && action->removed) {
+		assert_nobody_refers(out, action->key);
 	}
 	// A row never refers to a group that is not there.
 	const char *group = action->removed ? NULL

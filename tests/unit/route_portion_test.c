@@ -93,6 +93,14 @@ static void test_a_vpc_table(void **state)
 	struct prefix blocks[] = {prefix("10.0.0.0/16")};
 	step_only(&region, (struct route_event){.kind = ROUTE_VPC, .id = "vpc", .vpc = {"host-2", blocks, 1}});
 	work_off(&region, ROUTE_TABLE_VPC, 1, 1 + ROUTES);
+	struct prefix range = prefix("0.0.0.0/0");
+	struct route_vpc_propagation propagations[] = {{"bgw", &range, 1}};
+	step_only(&region,
+	          (struct route_event){.kind = ROUTE_VPC_TABLE,
+	                               .id = "rtb-2",
+	                               .vpc_table = {.vpc_id = "vpc", .propagations = propagations, .propagation_count = 1}});
+	work_off(&region, ROUTE_TABLE_VPC, 1, 1 + ROUTES);
+	drop(&region, ROUTE_VPC_TABLE, "rtb-2");
 	step_only(&region, (struct route_event){.kind = ROUTE_VPC_TABLE, .id = "rtb", .removed = true});
 	work_off(&region, ROUTE_TABLE_VPC, 1, 1 + ROUTES);
 	assert_int_equal(map_count(region.rows[ROUTE_TABLE_VPC]), 0);
