@@ -16,6 +16,7 @@
 #include "common/io/config.h"
 #include "common/io/entropy.h"
 #include "common/io/log.h"
+#include "common/io/process.h"
 
 enum { MOST_SOCKETS = 65535 }; // of ZeroMQ: three for each connection
 
@@ -164,9 +165,11 @@ static void bind_owner(struct bus *bus, const char *endpoint)
 		exit(2);
 	}
 	const struct bus_socket_settings settings = {bus->zmq, bus->loop, &bus->keys, on_event, receive_one, bus};
-	if (!bus_socket_bind(&bus->router, &settings, endpoint)) {
-		fprintf(stderr, "TWINSPAN_BUS: cannot bind %s for %s: %s\n", endpoint, bus->identity, strerror(errno));
-		exit(2);
+	while (!bus_socket_bind(&bus->router, &settings, endpoint)) {
+		if (!process_wait_for("TWINSPAN_BUS", endpoint, errno)) {
+			fprintf(stderr, "TWINSPAN_BUS: cannot bind %s for %s: %s\n", endpoint, bus->identity, strerror(errno));
+			exit(2);
+		}
 	}
 }
 

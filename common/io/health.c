@@ -11,6 +11,7 @@
 #include "common/io/health.h"
 #include "common/io/http.h"
 #include "common/io/metric.h"
+#include "common/io/process.h"
 
 struct gatherer {
 	loop_fn *gather;
@@ -99,10 +100,11 @@ struct health *health_new(struct loop *loop)
 	metric_set(metric(METRIC_GAUGE, "process_start_time_seconds", NULL, "Start of the process since the epoch"),
 	           (double)wall_clock() / 1000);
 	const struct http_limits limits = {.body = 0, .timeout_seconds = 5, .connections = 32};
-	health->server = http_server_new(loop, where, on_request, health, &limits);
-	if (!health->server) {
-		fprintf(stderr, "TWINSPAN_HEALTH: cannot listen at \"%s\": %s\n", where, strerror(errno));
-		exit(2);
+	while (!(health->server = http_server_new(loop, where, on_request, health, &limits))) {
+		if (!process_wait_for("TWINSPAN_HEALTH", where, errno)) {
+			fprintf(stderr, "TWINSPAN_HEALTH: cannot listen at \"%s\": %s\n", where, strerror(errno));
+			exit(2);
+		}
 	}
 	return health;
 }

@@ -7,7 +7,7 @@
 
 struct health;
 
-struct health *health_new(struct loop *loop); // starts listening; exits with 2 when it can't
+struct health *health_new(struct loop *loop); // starts listening; waits for its address, exits with 2 when it never can
 void health_free(struct health **health);
 bool health_ready(const struct health *health); // it waits for nothing
 // States that the service waits for `what` ("table node from resource", "database"), or no longer does.

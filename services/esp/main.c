@@ -30,8 +30,9 @@ struct service {
 
 static int fail(const char *what)
 {
-	log_event(LOG_ERROR, "cannot-start", "step", what, "error", strerror(errno), NULL);
-	return 2;
+	int error = errno;
+	log_event(LOG_ERROR, "cannot-start", "step", what, "error", strerror(error), NULL);
+	return process_may_retry(error) ? 1 : 2;
 }
 
 static bool gateway_up(void *context, const char *id, struct gateway *gateway, bool allow_transit)

@@ -80,9 +80,11 @@ int main(void)
 	                                   .connections = 256,
 	                                   .per_address = (unsigned)config_number("TWINSPAN_HTTP_PER_ADDRESS", 64, 0, 256),
 	                                   .answer_seconds = 60};
-	struct http_server *http = http_server_new(service.loop, where, api_handle, &service, &limits);
-	if (!http) {
-		refuse_setting("TWINSPAN_HTTP", strerror(errno));
+	struct http_server *http;
+	while (!(http = http_server_new(service.loop, where, api_handle, &service, &limits))) {
+		if (!process_wait_for("TWINSPAN_HTTP", where, errno)) {
+			refuse_setting("TWINSPAN_HTTP", strerror(errno));
+		}
 	}
 	config_done();
 	log_event(LOG_INFO, "started", "http", where, NULL);
