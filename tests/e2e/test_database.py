@@ -13,10 +13,9 @@ import pytest
 
 TOP = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(TOP / "tests/lab"))
-sys.path.insert(0, str(TOP / "tests/e2e"))
 import api  # noqa: E402
-from bus import resource_pb2 as R, tables_pb2 as T  # noqa: E402
-from test_api import CANARY, make_region, make_tutorial, postgres, service  # noqa: E402,F401
+from api import CANARY, make_region, make_tutorial  # noqa: E402
+from bus import tables_pb2 as T  # noqa: E402
 
 pytestmark = pytest.mark.skipif(not (api.POSTGRES / "initdb").exists(), reason="no PostgreSQL 15")
 # Held by the test, it stops a commit in its middle: a deferred trigger waits for it.
@@ -145,3 +144,177 @@ def test_commits_cut_in_the_middle(tmp_path, postgres):
     assert cutter.cuts == 75 and unknown == 75
     service.close()
     cutter.listener.close()
+
+
+def test_rows_that_cannot_be_read(service, postgres):
+    """A row of a newer release and a broken one harm nobody else, and stay in the database as they are."""
+    admin = service.admin
+    make_region(admin)
+    rows = make_tutorial(admin)
+    vpc, table, tunnel = rows["vpcs"]["id"], rows["vpc-route-tables"]["id"], rows["vpn-tunnels"]["id"]
+    other = admin.make("vpcs", name="other", cidrBlocks=["10.9.0.0/16"])["id"]
+    bystander = admin.make("customer-gateways", asn=65011, publicAddresses=["203.0.113.7"])["id"]
+    service.kill()
+    # What a newer release adds: a field, a message, a field in an item of a list, a kind. What nobody should: another type, another id.
+    for path, value, name in (("{shade}", '"blue"', vpc), ("{ike,future}", '{"a": [1]}', tunnel), ("{propagations,0,weight}", "7", table)):
+        postgres.query(f"UPDATE resource.object SET body = jsonb_set(body, '{path}', '{value}') WHERE id = '{name}'")
+    postgres.query("INSERT INTO resource.object (kind, id, tenant, revision, body) VALUES ('cloud', 'cld-1', 'default', 1, '{\"id\": \"cld-1\"}')")
+    postgres.query(f"UPDATE resource.object SET body = jsonb_set(body, '{{asn}}', '\"many\"') WHERE id = '{bystander}'")
+    postgres.query(f"UPDATE resource.object SET body = jsonb_set(body, '{{id}}', '\"vpc-x\"') WHERE id = '{other}'")
+    service.start()
+    assert {row["id"] for row in admin.list("vpcs")} == {vpc}
+    assert len(admin.list("vpn-tunnels")) == 2 and bystander not in {row["id"] for row in admin.list("customer-gateways")}
+    for kind, name, what in (("customer-gateways", bystander, "asn"), ("vpcs", other, "another id")):
+        problem = admin.refused(500, "GET", f"/v1/{kind}/{name}")
+        assert problem["type"].endswith(":unusable-row") and what in problem["rule"]
+        admin.refused(500, "PATCH", f"/v1/{kind}/{name}", {"name": "x", "revision": 1})
+        admin.refused(500, "DELETE", f"/v1/{kind}/{name}")
+    # Another tenant learns nothing of it.
+    token = admin.make("tokens", role="OPERATOR", tenant="stranger")["token"]
+    service.client(token).refused(404, "GET", f"/v1/vpcs/{other}")
+    assert 'twinspan_resource_unreadable{what="row"} 3' in service.metrics()
+    assert service.log().count("event=row-unusable") == 3
+    # What this release does not know survives its changes.
+    admin.change("vpcs", vpc, name="renamed")
+    admin.change("vpn-tunnels", tunnel, name="renamed")
+    admin.change("vpc-route-tables", table, name="renamed")
+
+    def body(name):
+        return json.loads(postgres.query(f"SELECT body FROM resource.object WHERE id = '{name}'"))
+
+    assert body(vpc)["shade"] == "blue" and body(vpc)["name"] == "renamed"
+    assert body(tunnel)["ike"]["future"] == {"a": [1]} and body(tunnel)["name"] == "renamed"
+    assert body(table)["propagations"][0]["weight"] == 7
+    assert body(bystander)["asn"] == "many" and body("cld-1") == {"id": "cld-1"}
+    # A list that was replaced is what it was replaced with.
+    admin.change("vpc-route-tables", table, propagations=[{"borderGatewayId": rows["border-gateways"]["id"], "ranges": ["192.168.0.0/16"]}])
+    assert "weight" not in body(table)["propagations"][0]
+    # Repaired, it is back with the next reading; one that breaks while memory has it goes on being used, and is not written over.
+    postgres.query(f"UPDATE resource.object SET body = jsonb_set(body, '{{asn}}', '65011') WHERE id = '{bystander}'")
+    postgres.query(f"UPDATE resource.object SET body = jsonb_set(body, '{{adminState}}', '\"ASLEEP\"') WHERE id = '{tunnel}'")
+    postgres.query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'resource'")
+    service.wait_until(lambda: bystander in {row["id"] for row in admin.list("customer-gateways")})
+    assert len(admin.list("vpn-tunnels")) == 2
+    admin.refused(500, "PATCH", f"/v1/vpn-tunnels/{tunnel}", {"name": "y", "revision": 3})
+    assert body(tunnel)["adminState"] == "ASLEEP"
+
+
+def test_what_is_unique(service, postgres):
+    """The database itself refuses what another row claims, whatever the service believes."""
+    admin = service.admin
+    make_region(admin)
+    rows = make_tutorial(admin)
+    claims = postgres.query("SELECT what FROM resource.claim").split("\n")
+    assert {"cloud-address 198.51.100.17", "cloud-address 198.51.100.33"} <= set(claims) and sum("vni " in claim for claim in claims) == 1
+    assert sum(claim.startswith(f"inside {rows['border-gateways']['id']} 169.254.6.") for claim in claims) == 2
+    # Behind the service's back somebody takes the address that it would give out next.
+    postgres.query("INSERT INTO resource.object (kind, id, tenant, revision, body) VALUES ('vpn-connection', 'vpn-x', 'default', 1, "
+                   "'{\"id\": \"vpn-x\", \"cloudAddresses\": [{\"address\": \"198.51.100.18\", \"nodeId\": \"node-a\"}]}')")
+    body = {"borderGatewayId": rows["border-gateways"]["id"], "customerGatewayId": rows["customer-gateways"]["id"]}
+    problem = admin.refused(503, "POST", "/v1/vpn-connections", body)
+    assert problem["type"].endswith(":try-again")
+    made = admin.make("vpn-connections", **body)
+    assert {a["address"] for a in made["cloudAddresses"]} == {"198.51.100.19", "198.51.100.34"}
+    # What is deleted is claimed no more, and changes keep their own.
+    admin.change("vpn-connections", made["id"], name="again")
+    admin.delete("vpn-connections", made["id"])
+    assert "198.51.100.19" not in postgres.query("SELECT what FROM resource.claim")
+
+
+def test_key_rotation(service, postgres):
+    """Keys are sealed anew under a new key; afterwards the old one is of no use. An earlier release's rows, which name no key, are taken along."""
+    admin = service.admin
+    make_region(admin)
+    make_tutorial(admin)
+    directory = service.directory
+
+    def names():
+        return set(postgres.query("SELECT DISTINCT coalesce(key_id, '-') FROM resource.sealed_key").split())
+
+    (first,) = names()
+    postgres.query("UPDATE resource.sealed_key SET key_id = NULL WHERE tunnel_id = (SELECT min(tunnel_id) FROM resource.sealed_key)")
+    (directory / "old.key").write_text("5e" * 32 + "\n")
+    (directory / "secret.key").write_text("7a" * 32 + "\n")
+    service.environment["TWINSPAN_SECRET_KEY_OLD_FILE"] = f"{directory}/old.key"
+    service.kill()
+    service.start()
+    service.wait_until(lambda: len(names()) == 1 and names() != {first} and names() != {"-"})
+    assert "keys-sealed-anew" in service.log()
+    del service.environment["TWINSPAN_SECRET_KEY_OLD_FILE"]
+    service.kill()
+    service.start()
+    keys = service.bus("ike.node-a").replicate("resource", "tunnel_secret", T.TunnelSecret)
+    keys.wait(lambda rows: [row.pre_shared_key.decode() for row in rows.values()] == [CANARY])
+    assert "sealed-key-does-not-open" not in service.log()
+    assert 'twinspan_resource_unreadable{what="sealed-key"} 0' in service.metrics()
+
+
+class Pair:
+    """A primary and its synchronous standby."""
+
+    def __init__(self):
+        self.primary, self.standby = api.Postgres(settings="-c synchronous_standby_names='*'"), api.Postgres(initialised=False)
+        self.primary.start()
+        self.primary._run("pg_basebackup", "-h", self.primary.directory, "-U", "postgres", "-D", self.standby.directory / "db", "-R", "-X", "stream",
+                          "-c", "fast")
+        self.standby.start()
+        self.where = f"host={self.primary.directory},{self.standby.directory} user=postgres dbname=postgres"
+
+    def remove(self):
+        for server in (self.primary, self.standby):
+            with contextlib.suppress(Exception):
+                server.remove()
+
+
+@pytest.mark.parametrize("end", ["killed", "frozen"])
+def test_failover(tmp_path, end):
+    """A synchronous standby is promoted under load, the primary being killed or frozen: writes go on within 10 s, nothing acknowledged is lost,
+    and the former primary, back again, is not believed."""
+    pair = Pair()
+    service = api.Resource(tmp_path, pair)
+    service.start()
+    admin, acknowledged, stop = service.admin, [], threading.Event()
+    gap, last = [0.0], [time.monotonic()]
+
+    def write(number):
+        client, count = service.client(api.ADMIN), 0
+        while not stop.is_set():
+            count += 1
+            with contextlib.suppress(OSError):
+                answer = client.call("POST", "/v1/vpcs", {"name": f"w{number}-{count}", "cidrBlocks": ["10.0.0.0/16"]})
+                if answer.status == 201:
+                    acknowledged.append((answer.json["id"], answer.json["name"]))
+                    gap[0], last[0] = max(gap[0], time.monotonic() - last[0]), time.monotonic()
+                else:
+                    time.sleep(0.05)
+
+    admin.make("quotas", name="default", vpcs=100000)
+    writers = [threading.Thread(target=write, args=(n,)) for n in range(3)]
+    for writer in writers:
+        writer.start()
+    try:
+        service.wait_until(lambda: len(acknowledged) > 20, seconds=30)
+        backends = pair.primary.processes()
+        for pid in backends:
+            os.kill(pid, signal.SIGSTOP if end == "frozen" else signal.SIGKILL)
+        before = len(acknowledged)
+        pair.standby._run("pg_ctl", "-D", pair.standby.directory / "db", "-w", "promote")
+        service.wait_until(lambda: len(acknowledged) > before + 20, seconds=30)
+        assert admin.list("vpcs")
+        # Whoever still reaches the former primary could be told what is no more so.
+        if end == "frozen":
+            for pid in backends:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGCONT)
+    finally:
+        stop.set()
+        for writer in writers:
+            writer.join()
+    try:
+        shown = {row["id"]: row["name"] for row in admin.list("vpcs")}
+        assert all(shown[name] == label for name, label in acknowledged)
+        assert set(pair.standby.query("SELECT id FROM resource.object WHERE kind = 'vpc'").split()) == set(shown)
+        print(f"{len(acknowledged)} acknowledged, longest gap {gap[0]:.1f} s")
+    finally:
+        service.close()
+        pair.remove()

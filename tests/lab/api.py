@@ -22,10 +22,12 @@ ADMIN = "admin-token-of-the-test"
 class Postgres:
     """A cluster of its own, run as user postgres, in a folder of its own: pytest closes the ones that it makes to other users."""
 
-    def __init__(self):
+    def __init__(self, initialised=True, settings=""):
         self.directory = pathlib.Path(tempfile.mkdtemp(prefix="twinspan-postgres-"))
+        self.settings = settings
         shutil.chown(self.directory, "postgres")
-        self._run("initdb", "-D", self.directory / "db", "-A", "trust", "-U", "postgres", "--no-sync")
+        if initialised:
+            self._run("initdb", "-D", self.directory / "db", "-A", "trust", "-U", "postgres", "--no-sync")
         self.where = f"host={self.directory} user=postgres dbname=postgres"
 
     def _run(self, command, *arguments):
@@ -34,7 +36,7 @@ class Postgres:
 
     def start(self):
         self._run("pg_ctl", "-D", self.directory / "db", "-w", "-l", self.directory / "log", "-o",
-                  f"-k {self.directory} -c listen_addresses='' -c fsync=off", "start")
+                  f"-k {self.directory} -c listen_addresses='' -c fsync=off {self.settings}", "start")
 
     def stop(self, mode="fast"):
         self._run("pg_ctl", "-D", self.directory / "db", "-w", "-m", mode, "stop")
@@ -46,6 +48,11 @@ class Postgres:
     def query(self, sql):
         return subprocess.run([POSTGRES / "psql", "-h", self.directory, "-U", "postgres", "-Atc", sql], check=True, capture_output=True,
                               text=True).stdout.strip()
+
+    def processes(self):
+        """The server's, the first being the one that makes the others."""
+        first = (self.directory / "db/postmaster.pid").read_text().split()[0]
+        return [int(first), *map(int, subprocess.run(["ps", "-o", "pid=", "--ppid", first], capture_output=True, text=True, check=True).stdout.split())]
 
     def session(self):
         """A session that lasts: it can hold a lock."""
