@@ -20,6 +20,7 @@ void bus_link_free(struct bus_link **link_at)
 		return;
 	}
 	while (link->replicas) {
+		link->replicas->stream = 0; // the connection ends: nobody has to be told
 		replica_delete(link->replicas);
 	}
 	frame_room_free(&link->room);
@@ -141,6 +142,7 @@ struct replica *bus_link_replica(struct bus_link *link, const char *table, const
 	struct replica *replica = allocate(sizeof *replica);
 	*replica = (struct replica){
 	    .link = link,
+	    .follower = ++link->followers,
 	    .table = duplicate_text(table),
 	    .filter = duplicate_text(filter),
 	    .changed = changed,

@@ -123,13 +123,14 @@ static void refuse_open(struct peer *peer, const Twinspan__BusOpen *open, const 
 	send_refused(peer, open->table, open->stream, reason);
 }
 
-// A reader has one stream per table and filter: a newer one takes the place of the older, also across connections, so that the
-// applied mark of a process that was killed does not outlive it.
-static void replace_stream(const struct table *table, const char *reader, const char *filter)
+// What a reader had of the same table and filter on another connection ends with this one, so that the applied mark of a process that was killed
+// does not outlive it; on this connection only what the same replica had: another part of the service may follow the same table.
+static void replace_streams(const struct table *table, const struct peer *peer, const Twinspan__BusOpen *open)
 {
 	for (struct stream *stream = table->streams, *next; stream; stream = next) {
 		next = stream->next_of_table;
-		if (strcmp(stream->peer->reader, reader) == 0 && strcmp(stream->filter, filter) == 0) {
+		if (strcmp(stream->peer->reader, peer->reader) == 0 && strcmp(stream->filter, open->filter) == 0 &&
+		    (stream->peer != peer || stream->follower == open->follower)) {
 			stream_free(stream);
 		}
 	}
@@ -153,7 +154,7 @@ static void on_open(struct peer *peer, const Twinspan__BusOpen *open)
 		refuse_open(peer, open, "not owned");
 		return;
 	}
-	replace_stream(table, peer->reader, open->filter);
+	replace_streams(table, peer, open);
 	if (peer->stream_count >= MOST_STREAMS) {
 		refuse_open(peer, open, "too many streams");
 		return;
@@ -178,6 +179,16 @@ static void on_applied(struct peer *peer, const Twinspan__BusApplied *applied)
 		}
 	}
 	send_refused(peer, applied->table, applied->stream, "unknown stream");
+}
+
+static void on_close(const struct peer *peer, const Twinspan__BusClose *close)
+{
+	for (struct stream *stream = peer->streams, *next; stream; stream = next) {
+		next = stream->next_of_peer;
+		if (stream->id == close->stream && strcmp(stream->table->rule->name, close->table) == 0) {
+			stream_free(stream);
+		}
+	}
 }
 
 static void on_question(struct peer *peer, const Twinspan__BusQuestion *question)
@@ -214,6 +225,9 @@ void bus_owner_receive(struct bus_owner *owner, struct bytes id, const char *rea
 		break;
 	case TWINSPAN__BUS_FRAME__KIND_QUESTION:
 		on_question(peer, frame->question);
+		break;
+	case TWINSPAN__BUS_FRAME__KIND_CLOSE:
+		on_close(peer, frame->close);
 		break;
 	case TWINSPAN__BUS_FRAME__KIND_HEARTBEAT:
 		break;

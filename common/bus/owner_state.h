@@ -30,6 +30,7 @@ struct stream { // one table as one peer follows it
 	struct stream *next_of_table, **at_of_table;
 	struct stream *next_of_peer, **at_of_peer;
 	uint64_t id;
+	uint64_t follower; // of the reader's replicas
 	char filter[STREAM_NAME]; // as asked for
 	char scope[STREAM_NAME];  // what the reader gets to see
 	bool fresh;               // has nothing of this incarnation: gets a snapshot

@@ -62,6 +62,7 @@ void replica_open(struct replica *replica)
 	open.epoch = replica->epoch;
 	open.sequence = replica->sequence;
 	open.stream = replica->stream;
+	open.follower = replica->follower;
 	send_frame(replica, &frame);
 	if (replica->epoch != 0) {
 		send_applied(replica); // that it has these rows does not say that they are applied: some may be held
@@ -256,8 +257,24 @@ void replica_tell_state(struct replica *replica)
 	}
 }
 
+static void send_close(struct replica *replica)
+{
+	Twinspan__BusFrame frame;
+	Twinspan__BusClose close;
+	twinspan__bus_frame__init(&frame);
+	twinspan__bus_close__init(&close);
+	frame.kind_case = TWINSPAN__BUS_FRAME__KIND_CLOSE;
+	frame.close = &close;
+	close.table = replica->table;
+	close.stream = replica->stream;
+	send_frame(replica, &frame);
+}
+
 void replica_delete(struct replica *replica)
 {
+	if (replica->stream != 0 && !replica->refused) {
+		send_close(replica);
+	}
 	for (struct replica **at = &replica->link->replicas; *at; at = &(*at)->next) {
 		if (*at == replica) {
 			*at = replica->next;

@@ -16,6 +16,7 @@ struct bus_link {
 	struct bus_link_world world;
 	struct replica *replicas;
 	uint64_t next_stream;
+	uint64_t followers; // replicas made so far
 	bool up;    // connected
 	bool heard; // since then
 	bool alive; // as told to the replicas
@@ -32,8 +33,9 @@ struct replica {
 	loop_fn *state; // replica_on_state
 	void *state_context;
 
-	uint64_t stream; // 0: not open
-	bool answered;   // a batch of this stream has come
+	uint64_t follower; // this replica's number among those of the link
+	uint64_t stream;   // 0: not open
+	bool answered;     // a batch of this stream has come
 	bool refused;
 	unsigned ticks;           // since the stream was opened, refused or last spoken for
 	struct map *rows;         // key → struct held_row

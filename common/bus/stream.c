@@ -22,6 +22,7 @@ struct stream *stream_new(struct table *table, struct peer *peer, const Twinspan
 	stream->table = table;
 	stream->peer = peer;
 	stream->id = open->stream;
+	stream->follower = open->follower;
 	snprintf(stream->filter, sizeof stream->filter, "%s", open->filter);
 	snprintf(stream->scope, sizeof stream->scope, "%s", scope);
 	stream->fresh =

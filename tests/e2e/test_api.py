@@ -355,7 +355,7 @@ def test_bus(service):
         own.complete()
     service.wait_until(lambda: admin.show("border-gateways", gateway).get("routeTables", {}).get("effectiveRoutes") == [
         {"destination": "192.168.0.0/16", "nextHopType": "VPN_CONNECTION", "nextHopId": connection, "type": "EBGP", "metric": 1, "asPath": [65010],
-         "tunnelIds": [tunnel], "state": "EFFECTIVE", "since": "2023-11-14T22:13:20.000Z"}])
+         "tunnelIds": [tunnel], "state": "EFFECTIVE", "since": "2023-11-14T22:13:20.000Z"}], 60)  # a refused table is asked for again after ten seconds
     service.wait_until(lambda: admin.show("vpc-route-tables", table)["routes"] == [
         {"destination": "192.168.0.0/16", "nextHopType": "BORDER_GATEWAY", "nextHopId": gateway, "type": "PROPAGATED", "metric": 0, "asPath": [],
          "tunnelIds": [tunnel], "state": "EFFECTIVE"}])

@@ -11,7 +11,7 @@ sys.path[:0] = [str(TOP / "tests/lab")]
 import api  # noqa: E402
 import device as lab  # noqa: E402
 from device import ns  # noqa: E402
-from test_api import make_region, postgres, service  # noqa: E402,F401
+from test_api import make_region  # noqa: E402
 
 PREFIX = "twcfg-"
 KEY = "A.real_key_for_both"
