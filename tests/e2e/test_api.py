@@ -367,6 +367,41 @@ def test_bus(service):
     assert tunnel not in service.metrics() and rows["tunnels"][1]["id"] in service.metrics()
 
 
+def test_silent_services(service):
+    """Each of a node's services vouches for its own part: whichever is silent, what it said is not claimed any more."""
+    admin = service.admin
+    make_region(admin)
+    tunnel = make_tutorial(admin)["vpn-tunnels"]["id"]
+
+    def speak(name):
+        bus, tables = service.bus(f"{name}.node-a"), {"ike": ["tunnel_status", "tunnel_event"], "esp": ["tunnel_counters"], "bgp": ["bgp_session", "bgp_event"]}
+        own = [bus.own(table) for table in tables[name]]
+        if name == "ike":
+            own[0].put(tunnel, T.TunnelStatus(tunnel_id=tunnel, state=T.TunnelStatus.UP))
+        if name == "bgp":
+            own[0].put(tunnel, T.BgpSession(tunnel_id=tunnel, state="Established"))
+        for table in own:
+            table.complete()
+
+    def shown():
+        row = admin.show("vpn-tunnels", tunnel)
+        return row["runningStatus"], row["bgpState"], admin.show("nodes", "node-a")["silentServices"]
+
+    assert shown() == ("DOWN", "Idle", ["ike", "esp", "bgp"])
+    for name in ("ike", "esp", "bgp"):
+        speak(name)
+    service.wait_until(lambda: shown() == ("UP", "Established", []), seconds=30)
+    assert admin.list("nodes", "?silentServices=bgp")[0]["id"] == "node-b"
+    for name, wanted in [("bgp", ("UP", "Unknown", ["bgp"])), ("esp", ("UNKNOWN", "Unknown", ["esp"])), ("ike", ("UNKNOWN", "Unknown", ["ike"]))]:
+        service.buses.pop(f"{name}.node-a").close()
+        service.wait_until(lambda: shown() == wanted, seconds=30)
+        assert f"{name} of node node-a does not answer" in str(admin.show("vpn-tunnels", tunnel))
+        assert f'twinspan_resource_node_service_heard{{node="node-a",service="{name}"}} 0' in service.metrics()
+        speak(name)
+        service.wait_until(lambda: shown() == ("UP", "Established", []), seconds=30)
+    assert service.client(None).call("GET", "/readyz").status == 200
+
+
 def test_kill_loses_nothing(service):
     """kill -9 between and during requests: what was acknowledged is there, and what is there is whole."""
     admin = service.admin

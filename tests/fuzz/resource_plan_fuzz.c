@@ -1,6 +1,7 @@
-// Requests of a user against a small region: lines of "<action><kind><which row><JSON>". Whatever comes, the core neither
-// crashes nor breaks what must hold of its rows: addresses, inner prefixes and ends are unique, references lead somewhere, no
-// key is in a row.
+// Requests of users against a small region: lines of "<action><kind><which row><JSON>", the action's octet saying who asks too:
+// the region's administrator, or one of two tenants. Whatever comes, the core neither crashes nor breaks what must hold of its
+// rows: addresses, inner prefixes and ends are unique, references lead somewhere and to the same tenant, no key is in a row, no
+// quota is passed, and nobody changes, or is shown, or is told of, another tenant's rows.
 #include <jansson.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -15,7 +16,52 @@ struct world {
 	struct resource *resource;
 	struct random random;
 	uint64_t now;
+	struct actor actor;
 };
+
+static const struct actor actors[] = {
+    {.role = ROLE_ADMIN}, {.tenant = "acme", .role = ROLE_ADMIN}, {.tenant = "other", .role = ROLE_OPERATOR}};
+enum { ACTORS = sizeof actors / sizeof actors[0] };
+
+static bool is_foreign(const struct world *world, const struct record *row)
+{
+	enum resource_kind kind = record_kind(row);
+	return world->actor.tenant[0] && (kind_rules[kind].region_only || !record_is(row, "tenant", world->actor.tenant));
+}
+
+// Whether the text names a row that the actor must not know of. What is another tenant's in the request itself is no secret.
+static bool tells_of_others(const struct world *world, const struct request *request, const char *text)
+{
+	for (size_t kind = 0; kind < RESOURCE_KINDS; kind++) {
+		if (kind_rules[kind].region_only) {
+			continue; // a node's name is a word like any other
+		}
+		for (struct row_cursor c = {0}; resource_next(world->resource, (enum resource_kind)kind, &c);) {
+			const char *id = record_text(c.row, "id");
+			bool own_word = request->id && strcmp(request->id, id) == 0;
+			if (is_foreign(world, c.row) && strstr(text, id) && !own_word) {
+				return true;
+			}
+		}
+	}
+	return false;
+}
+
+// A plan of a tenant makes, changes and removes that tenant's rows.
+static void check_plan(const struct world *world, const struct request *request, const struct plan *plan)
+{
+	for (size_t i = 0; i < plan->count && plan->problem.status == 0; i++) {
+		const struct change *change = &plan->changes[i];
+		if ((change->before && is_foreign(world, change->before)) ||
+		    (change->after && is_foreign(world, change->after)) ||
+		    (*change->note && tells_of_others(world, request, change->note))) {
+			abort();
+		}
+	}
+	if (plan->problem.status && (tells_of_others(world, request, plan->problem.rule))) {
+		abort();
+	}
+}
 
 static void carry_out(struct world *world, struct request *request)
 {
@@ -26,6 +72,7 @@ static void carry_out(struct world *world, struct request *request)
 	if (done != (plan.problem.status == 0) || (!done && !plan.problem.rule[0])) {
 		abort();
 	}
+	check_plan(world, request, &plan);
 	if (done) {
 		resource_apply(world->resource, &plan);
 	}
@@ -46,7 +93,7 @@ static void send(struct world *world, enum action action, enum resource_kind kin
 	}
 	const struct record *row = id ? resource_find(world->resource, kind, id) : NULL;
 	struct request request = {
-	    .actor = {.role = ROLE_ADMIN}, .action = action, .kind = kind, .id = id, .body = body, .cleared = &cleared};
+	    .actor = world->actor, .action = action, .kind = kind, .id = id, .body = body, .cleared = &cleared};
 	request.has_revision = row != NULL && !record_has(body, "revision");
 	request.revision = row ? record_number(row, "revision") : 0;
 	carry_out(world, &request);
@@ -83,6 +130,7 @@ static void line(struct world *world, const char *text, size_t length)
 		return;
 	}
 	enum action action = actions[(unsigned char)text[0] % (sizeof actions / sizeof actions[0])];
+	world->actor = actors[(unsigned char)text[0] / 16 % ACTORS];
 	enum resource_kind kind = (enum resource_kind)((unsigned)(text[1] - 'a') % RESOURCE_KINDS);
 	unsigned which = (unsigned)(text[2] - '0') % 8, at = 0;
 	if (action == ACTION_ADD_TUNNELS) {
@@ -100,12 +148,69 @@ static void line(struct world *world, const char *text, size_t length)
 	if (action == ACTION_CREATE || action == ACTION_UPDATE || action == ACTION_ADD_TUNNELS) {
 		send(world, action, kind, action == ACTION_CREATE ? NULL : id, body, n);
 	} else {
-		struct request request = {.actor = {.role = ROLE_ADMIN}, .action = action, .kind = kind, .id = id};
+		struct request request = {.actor = world->actor, .action = action, .kind = kind, .id = id};
 		carry_out(world, &request);
 	}
 }
 
-static void check(const struct world *world)
+// What a row refers to is there, and belongs to the same tenant.
+static void check_references(const struct world *world, const struct record *row)
+{
+	size_t count;
+	const struct field_rule *rules = field_rules_of(record_kind(row), &count);
+	for (size_t i = 0; i < count; i++) {
+		if (rules[i].format != FORMAT_ID || strchr(rules[i].path, '.') || !record_has(row, rules[i].path)) {
+			continue;
+		}
+		for (size_t item = 0; item < record_count(row, rules[i].path); item++) {
+			const struct record *other =
+			    resource_find(world->resource, rules[i].reference, record_text_at(row, rules[i].path, item));
+			if (!other || !record_is(other, "tenant", record_text(row, "tenant"))) {
+				abort();
+			}
+		}
+	}
+}
+
+struct seen {
+	const struct world *world;
+	size_t count;
+};
+
+static void see(void *context, const struct record *row)
+{
+	struct seen *seen = context;
+	seen->count++;
+	if (is_foreign(seen->world, row)) {
+		abort();
+	}
+}
+
+// A tenant's list has the tenant's rows, all of them and no other.
+static void check_lists(struct world *world)
+{
+	for (size_t who = 0; who < ACTORS; who++) {
+		world->actor = actors[who];
+		for (size_t kind = 0; kind < RESOURCE_KINDS; kind++) {
+			struct problem problem;
+			struct seen seen = {.world = world};
+			struct page page = {.limit = 1000};
+			struct list_query query = {.actor = &world->actor, .kind = (enum resource_kind)kind};
+			size_t own = 0;
+			for (struct row_cursor c = {0}; resource_next(world->resource, (enum resource_kind)kind, &c);) {
+				own += !is_foreign(world, c.row);
+			}
+			if (!resource_may_read(&world->actor, (enum resource_kind)kind, &problem)) {
+				continue;
+			}
+			if (!resource_list(world->resource, &query, &page, see, &seen, &problem) || seen.count != own) {
+				abort();
+			}
+		}
+	}
+}
+
+static void check(struct world *world)
 {
 	for (struct row_cursor a = {0}; resource_next(world->resource, RESOURCE_VPN_TUNNEL, &a);) {
 		const struct record *connection =
@@ -137,10 +242,12 @@ static void check(const struct world *world)
 	}
 	for (size_t kind = 0; kind < RESOURCE_KINDS; kind++) {
 		for (struct row_cursor c = {0}; resource_next(world->resource, (enum resource_kind)kind, &c);) {
+			check_references(world, c.row);
 			struct record *shown = resource_show(world->resource, c.row, true);
 			record_free(&shown);
 		}
 	}
+	check_lists(world);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

@@ -104,6 +104,31 @@ static void test_rules_are_in_the_order_of_kinds(void **state)
 	assert_int_equal(kind_by_singular("nothing"), RESOURCE_KINDS);
 }
 
+// A list's columns are fields that are shown, and what an action's parameters may be is said.
+static void test_columns_and_actions(void **state)
+{
+	(void)state;
+	for (size_t kind = 0; kind < RESOURCE_KINDS; kind++) {
+		for (const char *at = kind_rules[kind].columns; *at;) {
+			char name[64];
+			size_t length = strcspn(at, ",");
+			snprintf(name, sizeof name, "%.*s", (int)length, at);
+			const struct field_rule *rule = field_rule_find((enum resource_kind)kind, name);
+			assert_non_null(rule);
+			assert_false(rule->flags & FIELD_SECRET);
+			at += length + (at[length] == ',');
+		}
+	}
+	for (size_t i = 0; i < ACTION_RULES; i++) {
+		const struct action_rule *rule = &action_rules[i];
+		assert_true(rule->help && rule->verb && rule->operation && (!rule->values || rule->parameters));
+		for (size_t j = 0; j < i; j++) {
+			assert_true(rule->kind != action_rules[j].kind || strcmp(rule->name, action_rules[j].name) != 0);
+			assert_string_not_equal(rule->operation, action_rules[j].operation);
+		}
+	}
+}
+
 static void test_paths(void **state)
 {
 	(void)state;
@@ -133,6 +158,19 @@ static void test_openapi(void **state)
 	assert_null(json_object_get(tunnel, "runningStatus")); // an output is never given
 	assert_true(json_is_true(json_object_get(
 	    json_object_get(json_object_get(json_object_get(tunnel, "ike"), "properties"), "preSharedKey"), "writeOnly")));
+	// null is back to the default, where there is one; a filter has the values that are shown.
+	json_t *changed = json_object_get(json_object_get(schemas, "ChangedVpnTunnel"), "properties");
+	assert_int_equal(json_array_size(json_object_get(json_object_get(changed, "localId"), "type")), 2);
+	assert_true(json_is_string(json_object_get(json_object_get(changed, "revision"), "type")));
+	json_t *shown = json_object_get(json_object_get(schemas, "VpnTunnel"), "properties");
+	assert_int_equal(json_array_size(json_object_get(json_object_get(shown, "runningStatus"), "enum")), 4);
+	json_t *paths = json_object_get(document, "paths");
+	for (size_t i = 0; i < ACTION_RULES; i++) {
+		char path[128], method[8];
+		snprintf(path, sizeof path, "/v1/%s/{id}/%s", kind_rules[action_rules[i].kind].plural, action_rules[i].name);
+		snprintf(method, sizeof method, "%s", strcmp(action_rules[i].method, "POST") == 0 ? "post" : "get");
+		assert_non_null(json_object_get(json_object_get(json_object_get(paths, path), method), "responses"));
+	}
 	// Every reference leads somewhere.
 	char *text = json_dumps(document, JSON_COMPACT);
 	for (const char *at = text; (at = strstr(at, "#/components/schemas/")) != NULL; at++) {
@@ -150,6 +188,7 @@ int main(void)
 	    cmocka_unit_test(test_every_field_has_a_rule),
 	    cmocka_unit_test(test_every_rule_has_a_field),
 	    cmocka_unit_test(test_rules_are_in_the_order_of_kinds),
+	    cmocka_unit_test(test_columns_and_actions),
 	    cmocka_unit_test(test_paths),
 	    cmocka_unit_test(test_openapi),
 	};

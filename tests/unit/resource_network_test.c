@@ -87,6 +87,8 @@ static void test_attachment(void **state)
 	assert_int_equal(request(&r, ACTION_DELETE, RESOURCE_VPC_ATTACHMENT, t.attachment, NULL), 409);
 	assert_int_equal(request(&r, ACTION_UPDATE, RESOURCE_VPC_ROUTE_TABLE, t.table, "{'staticRoutes':[]}"), 0);
 	assert_int_equal(request(&r, ACTION_DELETE, RESOURCE_VPC_ATTACHMENT, t.attachment, NULL), 0);
+	assert_non_null(strstr(r.note, t.gateway)); // said to whoever deleted it
+	assert_non_null(strstr(r.note, "does not bring it back"));
 	row = resource_find(r.resource, RESOURCE_VPC_ROUTE_TABLE, t.table);
 	assert_int_equal(record_count(row, "propagations"), 0);
 	snprintf(text, sizeof text, "{'propagations':[{'borderGatewayId':'%s'}]}", t.gateway);

@@ -25,6 +25,8 @@ struct region {
 	struct secret secret;
 	bool generated;
 	size_t changes;
+	char note[192];    // of the last consequence that had one
+	uint64_t if_match; // of the next requests; 0: none
 	struct problem problem;
 };
 
@@ -67,7 +69,10 @@ static inline int request(struct region *region, enum action action, enum resour
 	                    .now = region->now += 1000,
 	                    .random = &region->random};
 	const struct record *row = id ? resource_find(region->resource, kind, id) : NULL;
-	if (action == ACTION_UPDATE && row && !record_has(body, "revision")) {
+	if (region->if_match) {
+		r.has_revision = true;
+		r.revision = region->if_match;
+	} else if (action == ACTION_UPDATE && row && !record_has(body, "revision")) {
 		r.has_revision = true;
 		r.revision = record_number(row, "revision");
 	}
@@ -78,7 +83,11 @@ static inline int request(struct region *region, enum action action, enum resour
 	if (done) {
 		region->changes = plan.count;
 		size_t n = 0;
+		region->note[0] = '\0';
 		for (size_t i = 0; i < plan.count; i++) {
+			if (plan.changes[i].note[0]) {
+				strcpy(region->note, plan.changes[i].note);
+			}
 			if (plan.changes[i].answer && n < 2) {
 				strcpy(n++ == 0 ? region->id : region->second, plan.changes[i].id);
 				region->secret = plan.changes[i].secret;

@@ -88,6 +88,9 @@ static void test_layouts(void **state)
 	} cases[] = {
 	    {"'203.0.113.1'", 2, {"198.51.100.17 203.0.113.1", "198.51.100.33 203.0.113.1"}},
 	    {"'203.0.113.1','203.0.113.2'", 2, {"198.51.100.17 203.0.113.1", "198.51.100.33 203.0.113.2"}},
+	    {"'203.0.113.1','203.0.113.2','203.0.113.3'",
+	     3,
+	     {"198.51.100.17 203.0.113.1", "198.51.100.33 203.0.113.2", "198.51.100.17 203.0.113.3"}},
 	    {"'203.0.113.1','203.0.113.2','203.0.113.3','203.0.113.4'",
 	     4,
 	     {"198.51.100.17 203.0.113.1", "198.51.100.17 203.0.113.2", "198.51.100.33 203.0.113.3",
@@ -271,6 +274,14 @@ static void test_tunnel_changes(void **state)
 	assert_int_equal(request(&r, ACTION_REKEY_CHILD, RESOURCE_VPN_TUNNEL, id, NULL), 0);
 	assert_int_equal(request(&r, ACTION_REKEY_IKE, RESOURCE_VPN_TUNNEL, id, NULL), 0);
 	assert_int_equal(request(&r, ACTION_RESTART, RESOURCE_VPN_TUNNEL, id, NULL), 0);
+	// An action that names a revision is for that one.
+	r.if_match = 1;
+	assert_int_equal(request(&r, ACTION_RESTART, RESOURCE_VPN_TUNNEL, id, NULL), 412);
+	assert_int_equal(request(&r, ACTION_REKEY_IKE, RESOURCE_VPN_TUNNEL, id, NULL), 412);
+	assert_int_equal(request(&r, ACTION_REKEY_CHILD, RESOURCE_VPN_TUNNEL, id, NULL), 412);
+	r.if_match = 9;
+	assert_int_equal(request(&r, ACTION_ADD_TUNNELS, RESOURCE_VPN_CONNECTION, t.connection, "{}"), 412);
+	r.if_match = 0;
 	const struct record *row = resource_find(r.resource, RESOURCE_VPN_TUNNEL, id);
 	assert_int_equal(record_number(row, "rekeyChildRequests"), 2);
 	assert_int_equal(record_number(row, "rekeyIkeRequests"), 1);
