@@ -5,8 +5,8 @@
 // our tables are complete, and only then the tunnels come in; so a killed ike neither negotiates anew nor withdraws an SA that
 // still lives.
 #include <inttypes.h>
-#include <stdlib.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "common/base/alloc.h"

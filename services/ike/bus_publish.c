@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "common/base/alloc.h"
+#include "common/base/invariant.h"
 #include "common/bus/row.h"
 #include "common/io/log.h"
 #include "proto/tables.pb-c.h"
@@ -134,6 +135,7 @@ static void keep_state(struct ike_bus *bus, struct ike_action *action)
 	} else if (bus->waiting_count == STATES_WAITING_MAX) {
 		put_states(bus);
 		i = bus->waiting_count++;
+		invariant(i == 0);
 	} else {
 		bus->waiting_count++;
 	}

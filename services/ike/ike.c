@@ -2,6 +2,7 @@
 #include "services/ike/ike.h"
 
 #include "common/base/alloc.h"
+#include "common/base/invariant.h"
 #include "services/ike/tunnel/tunnel.h"
 #include "services/ike/v2/admission.h"
 #include "services/ike/v2/exchanges.h"
@@ -229,6 +230,7 @@ void ike_step(struct ike *ike, const struct ike_event *event, instant now, struc
 		start(ike);
 		break;
 	}
+	invariant(ike->half_open <= map_count(ike->sas));
 	run_due(ike);
 	actions_sends_last(out);
 	ike->out = NULL;

@@ -178,6 +178,20 @@ static void esn_that_was_not_offered_is_refused(void **state)
 	free_pair(p);
 }
 
+// §2.8: nonces are compared octet by octet, the first octet counting most; of equal beginnings the shorter is lower.
+static void the_lowest_nonce_is_that_of_the_rfc(void **state)
+{
+	(void)state;
+	struct nonce low = {.length = 16, .octets = {0, 0xff}}, high = {.length = 16, .octets = {1}}, longer = low;
+	longer.length = 17;
+	assert_true(nonce_less(&low, &high));
+	assert_false(nonce_less(&high, &low));
+	assert_false(nonce_less(&low, &low));
+	assert_true(nonce_less(&low, &longer));
+	assert_true(nonce_less(&longer, &high));
+	assert_ptr_equal(nonce_lower(&high, &longer), &longer);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -186,6 +200,7 @@ int main(void)
 	    cmocka_unit_test(an_error_is_told_and_not_believed),
 	    cmocka_unit_test(failures_are_tried_again_soon_and_then_less_often),
 	    cmocka_unit_test(esn_that_was_not_offered_is_refused),
+	    cmocka_unit_test(the_lowest_nonce_is_that_of_the_rfc),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -270,6 +270,38 @@ static void both_ends_agree_in_every_group(void **state)
 	}
 }
 
+// Found without computing with it: the values of small order of Curve25519 (RFC 7748 §6.1), with and without the bit that is
+// ignored.
+static void points_of_small_order_are_not_acceptable(void **state)
+{
+	(void)state;
+	static const char *const small[] = {
+	    "0000000000000000000000000000000000000000000000000000000000000000",
+	    "0100000000000000000000000000000000000000000000000000000000000000",
+	    "ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+	    "edffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+	    "eeffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+	    "e0eb7a7c3b41b8ae1656e3faf19fc46ada098deb9c32b1fd866205165f49b800",
+	    "5f9c95bca3508c24b1d0b1559c83ef5b04445cc4581c8e86d8224eddd09f1157",
+	};
+	struct random random;
+	random_init_number(&random, 6);
+	for (size_t i = 0; i < 2 * sizeof small / sizeof small[0]; i++) {
+		uint8_t octets[32];
+		struct bytes value = hex(small[i / 2], octets, sizeof octets);
+		octets[31] = (uint8_t)(octets[31] | (i % 2 ? 0x80 : 0));
+		assert_false(key_exchange_acceptable(GROUP_CURVE25519, value));
+		// libcrypto says the same, after computing.
+		struct ke_value ours;
+		struct shared_secret shared;
+		assert_false(key_exchange_respond(GROUP_CURVE25519, value, &random, &ours, &shared));
+	}
+	static const uint8_t fine[32] = {9};
+	assert_true(key_exchange_acceptable(GROUP_CURVE25519, (struct bytes){fine, sizeof fine}));
+	assert_false(key_exchange_acceptable(GROUP_CURVE25519, (struct bytes){fine, 31}));
+	assert_false(key_exchange_acceptable(99, (struct bytes){fine, sizeof fine}));
+}
+
 // ---- Wycheproof: one field a line, "tcId" begins a case and "result" ends it ----
 static const char *field(const char *line, const char *name, char *out, size_t capacity)
 {
@@ -371,6 +403,7 @@ int main(void)
 	    cmocka_unit_test(nist_published),
 	    cmocka_unit_test(published_exchanges),
 	    cmocka_unit_test(both_ends_agree_in_every_group),
+	    cmocka_unit_test(points_of_small_order_are_not_acceptable),
 	    cmocka_unit_test(wycheproof_kept),
 	    cmocka_unit_test(wycheproof_x25519),
 	    cmocka_unit_test(wycheproof_ecp_256),

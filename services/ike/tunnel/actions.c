@@ -2,6 +2,7 @@
 #include "services/ike/tunnel/tunnel.h"
 
 #include "common/base/alloc.h"
+#include "common/base/invariant.h"
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,6 +11,7 @@
 static struct ike_action *add(struct ike *ike, enum ike_action_kind kind)
 {
 	struct ike_actions *out = ike->out;
+	invariant(out != NULL && out->count <= out->capacity); // only in a step
 	if (out->count == out->capacity) {
 		out->capacity = out->capacity ? 2 * out->capacity : 16;
 		out->items = reallocate(out->items, out->capacity, sizeof *out->items);
@@ -57,6 +59,7 @@ void actions_sends_last(struct ike_actions *actions)
 			actions->items[kept++] = actions->items[i];
 		}
 	}
+	invariant(kept + send_count == actions->count);
 	if (send_count > 0) {
 		memcpy(actions->items + kept, sends, send_count * sizeof *sends);
 	}
@@ -120,6 +123,7 @@ void action_put_child(struct ike *ike, const struct ike_sa *sa, const struct chi
 	const struct tunnel_config *config = &sa->tunnel->config;
 	memcpy(row->tunnel_id, config->id, sizeof row->tunnel_id);
 	memcpy(row->border_gateway_id, config->border_gateway_id, sizeof row->border_gateway_id);
+	invariant(child->spi_in >= 256 && child->sa == sa); // RFC 4303 §2.1
 	row->inbound = (struct child_direction){child->spi_in, child->encryption_in, child->integrity_in};
 	row->outbound = (struct child_direction){child->spi_out, child->encryption_out, child->integrity_out};
 	row->outbound_in_use = child->in_use;

@@ -77,6 +77,7 @@ struct ike_sa *ike_sa_new(struct ike *ike, struct tunnel *tunnel, bool initiator
 void ike_sa_index(struct ike *ike, struct ike_sa *sa)
 {
 	uint64_t spi = ike_sa_spi(sa);
+	invariant(spi != 0 && map_find(ike->sas, spi_key(&spi)) == NULL);
 	map_insert(ike->sas, spi_key(&spi), sa);
 }
 
@@ -119,6 +120,7 @@ static bool is_saved(const struct ike_sa *sa)
 void ike_sa_remove(struct ike *ike, struct ike_sa *sa)
 {
 	struct tunnel *tunnel = sa->tunnel;
+	invariant(tunnel->sa_count > 0 && tunnel->sa_count <= TUNNEL_SAS_MAX);
 	while (sa->child_count > 0) {
 		child_remove(ike, sa, sa->children[0]);
 	}
@@ -189,6 +191,7 @@ void ike_sa_close(struct ike *ike, struct ike_sa *sa)
 		return;
 	}
 	stop_sending(ike, sa);
+	invariant(sa->spi_i != 0 && sa->spi_r != 0); // it can be named to the peer
 	sa->state = IKE_SA_CLOSING;
 	sa->close_at = ike->now + SECONDS(CLOSING_SECONDS);
 	sa->dirty = true;
@@ -201,6 +204,7 @@ void ike_sa_closed(struct ike *ike, struct ike_sa *sa)
 		return;
 	}
 	request_done(ike, sa);
+	invariant(sa->request.kind == REQUEST_NONE && sa->request.octets == NULL);
 	if (is_saved(sa)) {
 		action_state(ike, ike_sa_spi(sa), (struct bytes){0});
 	}
@@ -219,6 +223,7 @@ void ike_sa_move_children(struct ike *ike, struct ike_sa *from, struct ike_sa *t
 		struct child_sa *child = from->children[0];
 		memmove(&from->children[0], &from->children[1], --from->child_count * sizeof from->children[0]);
 		to->children[to->child_count++] = child;
+		invariant(child->sa == from);
 		child->sa = to;
 		action_put_child(ike, to, child);
 	}
@@ -300,6 +305,7 @@ static void superseded(struct ike *ike, struct ike_sa *sa, struct ike_sa *other)
 void ike_sa_authenticated(struct ike *ike, struct ike_sa *sa, bool initial_contact)
 {
 	struct tunnel *tunnel = sa->tunnel;
+	invariant(sa->state == IKE_SA_ESTABLISHED);
 	for (size_t i = tunnel->sa_count; i-- > 0;) {
 		struct ike_sa *other = tunnel->sas[i];
 		if (other == sa || i >= tunnel->sa_count) {

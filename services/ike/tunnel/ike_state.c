@@ -261,8 +261,9 @@ static bool sensible(const struct ike_sa *sa)
 	const struct encryption_algorithm *encryption = encryption_algorithm(sa->suite.encryption);
 	bool state = sa->state == IKE_SA_ESTABLISHED || sa->state == IKE_SA_REPLACED || sa->state == IKE_SA_CLOSING;
 	bool request_known = sa->request.kind <= REQUEST_PROBE && (sa->request.kind == REQUEST_NONE || sa->request.octets);
-	return state && request_known && ike_sa_spi(sa) != 0 && encryption && hash_algorithm(sa->suite.prf) &&
-	       (encryption->aead || hash_algorithm(sa->suite.integrity));
+	bool in_order = sa->request.kind == REQUEST_NONE || sa->request.message_id == sa->next_request;
+	return state && request_known && in_order && sa->spi_i != 0 && sa->spi_r != 0 && sa->keys.d.length > 0 && encryption &&
+	       hash_algorithm(sa->suite.prf) && (encryption->aead || hash_algorithm(sa->suite.integrity));
 }
 
 static bool restore_children(struct ike *ike, struct archive *a, struct ike_sa *sa)

@@ -106,6 +106,7 @@ struct tunnel *tunnel_new(struct ike *ike, const struct tunnel_config *config)
 	tunnel->rekey_child_handled = config->rekey_child_requests;
 	tunnel->rekey_ike_handled = config->rekey_ike_requests;
 	tunnel->restart_handled = config->restart_requests;
+	invariant(config->id[0] != '\0' && !map_find_text(ike->tunnels, config->id));
 	map_insert_text(ike->tunnels, config->id, tunnel);
 	index_addresses(ike, tunnel);
 	return tunnel;
@@ -116,6 +117,7 @@ void tunnel_free(struct ike *ike, struct tunnel *tunnel)
 	while (tunnel->sa_count > 0) {
 		ike_sa_remove(ike, tunnel->sas[0]);
 	}
+	invariant(tunnel->sa_count == 0);
 	heap_remove(&ike->deadlines, &tunnel->due);
 	unindex_addresses(ike, tunnel);
 	map_remove_text(ike->tunnels, tunnel->config.id);
@@ -204,6 +206,7 @@ void tunnel_configure(struct ike *ike, const struct tunnel_config *config)
 // ---- failing and trying again ----
 void tunnel_retry(struct ike *ike, struct tunnel *tunnel, duration least, duration spread)
 {
+	invariant(least >= 0 && spread >= 0);
 	tunnel->retry_at = ike->now + least + MILLISECONDS(random_below(&ike->random, (uint32_t)(spread / 1000) + 1));
 }
 
@@ -318,6 +321,7 @@ void tunnel_refused(struct ike *ike, struct tunnel *tunnel, enum standing standi
 	if (!tunnel_hears(ike, tunnel, standing)) {
 		return;
 	}
+	invariant(standing < STANDINGS);
 	tunnel->refused_at[standing] = ike->now;
 	char reason[REASON_MAX];
 	va_list arguments;
@@ -446,6 +450,7 @@ static bool has_turn(struct ike *ike, struct tunnel *tunnel)
 		tunnel->retry_at = tunnel->turn;
 		return false;
 	}
+	invariant(tunnel->turn <= ike->last_turn);
 	tunnel->turn = 0;
 	return true;
 }
@@ -470,6 +475,7 @@ void tunnel_run(struct ike *ike, struct tunnel *tunnel)
 		version_of(ike, tunnel)->begin(ike, tunnel);
 	}
 	tunnel_select_outbound(ike, tunnel);
+	invariant(tunnel->sa_count <= TUNNEL_SAS_MAX);
 	if (tunnel->removed && tunnel->sa_count == 0) {
 		action_status(ike, tunnel, true);
 		tunnel_free(ike, tunnel);
@@ -480,6 +486,7 @@ void tunnel_run(struct ike *ike, struct tunnel *tunnel)
 	deadline = may_begin_beside(ike, tunnel) ? instant_min(deadline, tunnel->beside_at) : deadline;
 	for (size_t i = 0; i < tunnel->sa_count; i++) {
 		struct ike_sa *sa = tunnel->sas[i];
+		invariant(sa->tunnel == tunnel && sa->child_count <= CHILDREN_MAX);
 		if (sa->dirty) {
 			sa->dirty = false;
 			state_save(ike, sa);

@@ -12,6 +12,7 @@ static size_t proof(struct ike *ike, const struct ike_sa *sa, bool of_initiator,
                     uint8_t out[static HASH_MAX])
 {
 	const struct handshake *handshake = sa->handshake;
+	invariant(handshake && handshake->init_request && handshake->init_response);
 	const struct secret *secret = tunnel_secret(ike, sa->tunnel);
 	struct bytes request = {handshake->init_request, handshake->init_request_length};
 	struct bytes response = {handshake->init_response, handshake->init_response_length};
@@ -153,6 +154,7 @@ void ike_auth_begin(struct ike *ike, struct ike_sa *sa)
 // The peer's answer does not prove it: it is told so in an exchange of its own (§2.21.2).
 static void refuse_peer(struct ike *ike, struct ike_sa *sa)
 {
+	invariant(sa->initiator && sa->state == IKE_SA_AUTH_SENT && sa->child_count == 0);
 	sa->farewell = AUTHENTICATION_FAILED;
 	child_spi_release(ike, sa->handshake->child_spi);
 	handshake_free(sa);
@@ -244,6 +246,7 @@ void ike_auth_response(struct ike *ike, struct ike_sa *sa, const struct payloads
 // ---- responder ----
 static void refuse_initiator(struct ike *ike, struct ike_sa *sa, struct chain *chain)
 {
+	invariant(!sa->initiator && sa->state == IKE_SA_HALF_OPEN && sa->child_count == 0);
 	chain_notify(chain, 0, (struct bytes){0}, AUTHENTICATION_FAILED, (struct bytes){0});
 	ike->half_open -= sa->state == IKE_SA_HALF_OPEN;
 	sa->state = IKE_SA_CLOSED;

@@ -45,6 +45,7 @@ void handshake_keep(uint8_t **copy, size_t *length, struct bytes message)
 static void send_init(struct ike *ike, struct ike_sa *sa)
 {
 	struct handshake *handshake = sa->handshake;
+	invariant(handshake->value && handshake->value->length > 0 && handshake->cookie_length <= COOKIE_MAX);
 	uint8_t octets[IKE_MESSAGE_MAX];
 	struct writer w = writer_of(octets, sizeof octets);
 	struct chain chain = init_message_begin(&w, sa->spi_i, 0, FLAG_INITIATOR);
@@ -253,6 +254,7 @@ void ike_sa_init_response(struct ike *ike, struct ike_sa *sa, const struct ike_d
 		handshake_spoiled(ike, sa, "has a key exchange value that is not valid");
 		return;
 	}
+	invariant(sa->initiator && sa->state == IKE_SA_INIT_SENT && sa->spi_r == 0);
 	key_exchange_wipe(&handshake->exchange);
 	sa->suite = suite;
 	sa->spi_r = header->spi_r;

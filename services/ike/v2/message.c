@@ -1,6 +1,7 @@
 // The encrypted payload (RFC 7296 §3.14; RFC 5282 for AES-GCM): sealing a chain of payloads, and opening what came.
 #include "services/ike/v2/exchanges.h"
 
+#include "common/base/invariant.h"
 #include <string.h>
 
 static const struct secret *encryption_key(const struct ike_sa *sa, bool ours)
@@ -29,6 +30,7 @@ size_t message_seal(struct ike *ike, struct ike_sa *sa, uint8_t exchange, bool r
                     const struct chain *chain, uint8_t out[static IKE_MESSAGE_MAX])
 {
 	struct shape shape = shape_of(sa);
+	invariant(sa->keys.d.length > 0); // keyed
 	struct bytes inner = writer_bytes(chain->w);
 	size_t padding = shape.block - 1 - inner.length % shape.block;
 	struct writer w = writer_of(out, IKE_MESSAGE_MAX);

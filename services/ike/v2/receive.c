@@ -2,6 +2,7 @@
 // what is in it, to the exchange it is part of.
 #include "services/ike/v2/exchanges.h"
 
+#include "common/base/invariant.h"
 #include <string.h>
 
 static bool kind_of(const struct ike_header *header, const struct payloads *payloads, const struct ike_sa *sa,
@@ -141,6 +142,7 @@ static void receive_request(struct ike *ike, struct ike_sa *sa, const struct ike
 		ike->counters[IKE_DROP_STATE]++;
 		return;
 	}
+	invariant(sa->spi_i != 0 && sa->spi_r != 0);
 	uint8_t plain[IKE_MESSAGE_MAX];
 	struct payloads payloads;
 	enum notify error = message_open(sa, message, header, plain, &payloads);
@@ -161,6 +163,7 @@ static void receive_request(struct ike *ike, struct ike_sa *sa, const struct ike
 static void take_response(struct ike *ike, struct ike_sa *sa, const struct payloads *payloads)
 {
 	enum request_kind kind = sa->request.kind;
+	invariant(kind > REQUEST_IKE_SA_INIT && kind <= REQUEST_PROBE && sa->request.message_id == sa->next_request);
 	uint32_t old_spi = sa->request.old_spi;
 	sa->next_request++;
 	sa->dirty = true;
