@@ -82,7 +82,24 @@ static void a_failing_one_undoes_all(void **state)
 	bench_fini(&bench);
 }
 
-// Two at once: one waits for the other, and finds it done.
+// Whoever is at the migrations is waited for, longer than a statement may take.
+static void it_waits_for_who_migrates(void **state)
+{
+	(void)state;
+	NEEDS_SERVER();
+	begin_anew();
+	PGconn *other = session(5499);
+	say(other, "SELECT pg_advisory_lock(hashtextextended('twinspan.resource', 0))");
+	struct bench bench;
+	begin(&bench, migrations, 2);
+	assert_false(turn(&bench, SECONDS(2)));
+	assert_int_equal(bench.ups, 0);
+	PQfinish(other);
+	turn_until_up(&bench, 1);
+	bench_fini(&bench);
+}
+
+// Several at once: one waits for the other, and finds it done.
 static void one_at_a_time(void **state)
 {
 	(void)state;
@@ -139,6 +156,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(forward_and_once),
 	    cmocka_unit_test(a_failing_one_undoes_all),
+	    cmocka_unit_test(it_waits_for_who_migrates),
 	    cmocka_unit_test(one_at_a_time),
 	    cmocka_unit_test(a_newer_schema),
 	};

@@ -299,13 +299,47 @@ static void a_commit_without_an_answer_holds_the_lock(void **state)
 	bench_fini(&bench);
 }
 
+// The server has committed and gives up waiting for its standby: what it says then is no promise that the next primary has it.
+static void committed_and_not_replicated(void **state)
+{
+	(void)state;
+	NEEDS_SERVER();
+	struct bench bench;
+	struct waited waited;
+	setenv("TWINSPAN_DATABASE_TIMEOUT", "20000", 1);
+	bench_init(&bench, 2);
+	setenv("TWINSPAN_DATABASE_TIMEOUT", "500", 1);
+	PGconn *other = session(5499);
+	say(other, "ALTER SYSTEM SET synchronous_standby_names = 'nobody'");
+	say(other, "SELECT pg_reload_conf()");
+	turn(&bench, MILLISECONDS(300));
+	submit(&bench, &waited, inserting(&bench, DATABASE_LOCKED, "alone", "1"));
+	for (instant limit = now() + SECONDS(20); !waited.done;) {
+		assert_true(now() < limit);
+		turn(&bench, MILLISECONDS(100));
+		say(other, "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep'");
+	}
+	assert_int_equal(waited.outcome, DATABASE_UNKNOWN);
+	assert_true(database_is_up(bench.database));
+	say(other, "SET synchronous_commit = local");
+	say(other, "ALTER SYSTEM RESET synchronous_standby_names");
+	say(other, "SELECT pg_reload_conf()");
+	PQfinish(other);
+	bench_fini(&bench);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(statements_and_refusals),   cmocka_unit_test(all_or_nothing),
-	    cmocka_unit_test(refused_at_the_commit),     cmocka_unit_test(order_is_kept_and_the_loop_turns),
-	    cmocka_unit_test(a_slow_statement_is_ended), cmocka_unit_test(it_goes_and_comes_back),
-	    cmocka_unit_test(what_nobody_knows),         cmocka_unit_test(a_commit_without_an_answer_holds_the_lock),
+	    cmocka_unit_test(statements_and_refusals),
+	    cmocka_unit_test(all_or_nothing),
+	    cmocka_unit_test(refused_at_the_commit),
+	    cmocka_unit_test(order_is_kept_and_the_loop_turns),
+	    cmocka_unit_test(a_slow_statement_is_ended),
+	    cmocka_unit_test(it_goes_and_comes_back),
+	    cmocka_unit_test(what_nobody_knows),
+	    cmocka_unit_test(committed_and_not_replicated),
+	    cmocka_unit_test(a_commit_without_an_answer_holds_the_lock),
 	};
 	return cmocka_run_group_tests(tests, set_up, tear_down);
 }
