@@ -2,6 +2,7 @@
 #include "common/io/handover.h"
 
 #include "common/base/alloc.h"
+#include "common/base/invariant.h"
 #include "common/io/log.h"
 #include <errno.h>
 #include <stdlib.h>
@@ -10,12 +11,15 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-enum { RETRY = 50, ANSWER = 256 };
+// Requests in flight: the answers of so many, with a descriptor each, fit into the socket whoever is slow to read.
+enum { RETRY = 50, ANSWER = 256, IN_FLIGHT = 64 };
 
+enum request_state { WAITING, SENT, FAILED };
 struct request {
 	handover_fn *answered; // NULL: cancelled
 	void *context;
-	bool sent;
+	enum request_state state; // in the list's order: FAILED before SENT before WAITING
+	char *text;
 	struct request *next;
 };
 
@@ -26,9 +30,12 @@ struct handover {
 	void *context;
 	int fd;
 	struct deadline retry;
-	struct deadline failing; // requests that were never sent are answered from the loop
+	struct deadline failing; // requests that will have no answer are told so from the loop
 	struct request *first;
 	struct request **last;
+	struct request **unsent; // the first that is WAITING
+	size_t in_flight;        // SENT
+	bool full;               // the socket: asked the loop for when it is not
 };
 
 static struct request *take_first(struct handover *handover)
@@ -39,8 +46,17 @@ static struct request *take_first(struct handover *handover)
 		if (!handover->first) {
 			handover->last = &handover->first;
 		}
+		if (handover->unsent == &request->next) {
+			handover->unsent = &handover->first;
+		}
 	}
 	return request;
+}
+
+static void request_free(struct request *request)
+{
+	free(request->text);
+	free(request);
 }
 
 static void answer(struct request *request, int fd, const char *error)
@@ -50,13 +66,13 @@ static void answer(struct request *request, int fd, const char *error)
 	} else if (fd >= 0) {
 		close(fd);
 	}
-	free(request);
+	request_free(request);
 }
 
-static void fail_unsent(void *context)
+static void fail_requests(void *context)
 {
 	struct handover *handover = context;
-	while (handover->first && !handover->first->sent) {
+	while (handover->first && handover->first->state == FAILED) {
 		answer(take_first(handover), -1, "not connected");
 	}
 }
@@ -64,13 +80,43 @@ static void fail_unsent(void *context)
 static void disconnect(struct handover *handover)
 {
 	loop_read_end(handover->loop, handover->fd);
+	loop_write_end(handover->loop, handover->fd);
 	close(handover->fd);
 	handover->fd = -1;
+	handover->full = false;
+	handover->in_flight = 0;
 	for (struct request *request = handover->first; request; request = request->next) {
-		request->sent = false; // they are answered from `failing`
+		request->state = FAILED;
 	}
+	handover->unsent = handover->last;
 	deadline_arm(&handover->failing, now());
 	deadline_arm(&handover->retry, now() + MILLISECONDS(RETRY));
+}
+
+// Sends what is waiting. A server that is slow to read is no broken one: the rest goes when there is room.
+static void send_waiting(void *context)
+{
+	struct handover *handover = context;
+	while (*handover->unsent && handover->in_flight < IN_FLIGHT) {
+		struct request *request = *handover->unsent;
+		invariant(request->state == WAITING);
+		if (send(handover->fd, request->text, strlen(request->text), MSG_NOSIGNAL | MSG_DONTWAIT) < 0) {
+			if (errno == EAGAIN || errno == EINTR) {
+				handover->full = true;
+				loop_write(handover->loop, handover->fd, send_waiting, handover);
+			} else {
+				disconnect(handover);
+			}
+			return;
+		}
+		request->state = SENT;
+		handover->in_flight++;
+		handover->unsent = &request->next;
+	}
+	if (handover->full) {
+		handover->full = false;
+		loop_write_end(handover->loop, handover->fd);
+	}
 }
 
 // One answer: its text, and the descriptor that came with it or -1. Returns the length as recvmsg does.
@@ -106,19 +152,24 @@ static void readable(void *context)
 		disconnect(handover);
 		return;
 	}
-	struct request *request = take_first(handover);
-	if (!request) { // an answer to nothing
+	if (!handover->first || handover->first->state != SENT) { // an answer to nothing
 		if (fd >= 0) {
 			close(fd);
 		}
-	} else if (strcmp(text, "ok") == 0 && fd >= 0) {
-		answer(request, fd, NULL);
-	} else {
-		if (fd >= 0) {
-			close(fd);
-		}
-		answer(request, -1, strncmp(text, "error ", 6) == 0 ? text + 6 : "malformed answer");
+		return;
 	}
+	struct request *request = take_first(handover);
+	invariant(handover->in_flight > 0);
+	handover->in_flight--;
+	send_waiting(handover);
+	if (strcmp(text, "ok") == 0 && fd >= 0) {
+		answer(request, fd, NULL);
+		return;
+	}
+	if (fd >= 0) {
+		close(fd);
+	}
+	answer(request, -1, strncmp(text, "error ", 6) == 0 ? text + 6 : "malformed answer");
 }
 
 static void try_connect(void *context)
@@ -150,9 +201,9 @@ struct handover *handover_new(struct loop *loop, const char *path, loop_fn *conn
 		log_event(LOG_ERROR, "handover-path-too-long", "path", path, NULL);
 		exit(2);
 	}
-	handover->last = &handover->first;
+	handover->last = handover->unsent = &handover->first;
 	deadline_init(&handover->retry, loop, try_connect, handover);
-	deadline_init(&handover->failing, loop, fail_unsent, handover);
+	deadline_init(&handover->failing, loop, fail_requests, handover);
 	deadline_arm(&handover->retry, now());
 	return handover;
 }
@@ -167,10 +218,11 @@ void handover_free(struct handover **handover)
 	deadline_disarm(&h->failing);
 	if (h->fd >= 0) {
 		loop_read_end(h->loop, h->fd);
+		loop_write_end(h->loop, h->fd);
 		close(h->fd);
 	}
 	for (struct request *request = take_first(h); request; request = take_first(h)) {
-		free(request);
+		request_free(request);
 	}
 	free(h->path);
 	free(h);
@@ -185,15 +237,16 @@ bool handover_is_connected(const struct handover *handover)
 void handover_request(struct handover *handover, const char *text, handover_fn *answered, void *context)
 {
 	struct request *request = allocate(sizeof *request);
-	*request = (struct request){.answered = answered, .context = context};
+	*request = (struct request){.answered = answered, .context = context, .text = duplicate_text(text)};
+	bool first_waiting = !*handover->unsent;
 	*handover->last = request;
 	handover->last = &request->next;
 	if (handover->fd < 0) {
+		request->state = FAILED;
+		handover->unsent = handover->last;
 		deadline_arm(&handover->failing, now());
-	} else if (send(handover->fd, text, strlen(text), MSG_NOSIGNAL | MSG_DONTWAIT) < 0) {
-		disconnect(handover);
-	} else {
-		request->sent = true;
+	} else if (first_waiting) {
+		send_waiting(handover);
 	}
 }
 

@@ -209,6 +209,77 @@ static void a_cancelled_request_is_not_answered(void **state)
 	assert_string_equal(world->error, "refused");
 }
 
+enum { MANY = 2000 };
+
+// Answers a request with its own number as the error.
+static void serve(void *context)
+{
+	struct world *world = context;
+	char request[100] = "", reply[120];
+	assert_true(recv(world->peer, request, sizeof request - 1, 0) > 0);
+	snprintf(reply, sizeof reply, "error %s", request);
+	send_answer(world, reply, -1);
+}
+
+static void answered_one_of_many(void *context, int fd, const char *error)
+{
+	struct world *world = context;
+	char expected[32];
+	snprintf(expected, sizeof expected, "socket %d", world->answers++);
+	assert_int_equal(fd, -1);
+	assert_string_equal(error, expected);
+	if (world->answers == MANY) {
+		loop_stop(world->loop);
+	}
+}
+
+// More requests at once than fit into the socket: they go when the server has room, in their order, and none fails.
+static void a_server_that_is_slow_to_read(void **state)
+{
+	struct world *world = *state;
+	listen_again(world);
+	world->handover = handover_new(world->loop, world->path, connected, world);
+	wait_for_connection(world, 1);
+	for (int i = 0; i < MANY; i++) {
+		char request[32];
+		snprintf(request, sizeof request, "socket %d", i);
+		handover_request(world->handover, request, answered_one_of_many, world);
+	}
+	assert_true(handover_is_connected(world->handover));
+	loop_read(world->loop, world->peer, serve, world);
+	deadline_arm(&world->limit, now() + SECONDS(20));
+	assert_int_equal(loop_run(world->loop), 0);
+	deadline_disarm(&world->limit);
+	loop_read_end(world->loop, world->peer);
+	assert_int_equal(world->answers, MANY);
+}
+
+// It goes away with some sent and some not: all are told, once each, and the next connection begins anew.
+static void a_slow_server_that_dies(void **state)
+{
+	struct world *world = *state;
+	listen_again(world);
+	world->handover = handover_new(world->loop, world->path, connected, world);
+	wait_for_connection(world, 1);
+	for (int i = 0; i < MANY; i++) {
+		handover_request(world->handover, "socket", answered, world);
+	}
+	close(world->peer);
+	while (world->answers < MANY) {
+		turn(world);
+		assert_string_equal(world->error, world->answers ? "not connected" : "");
+	}
+	wait_for_connection(world, 2);
+	handover_request(world->handover, "udp4500", answered, world);
+	expect_request(world, "udp4500");
+	send_answer(world, "error no", -1);
+	while (world->answers == MANY) {
+		turn(world);
+	}
+	assert_int_equal(world->answers, MANY + 1);
+	assert_string_equal(world->error, "no");
+}
+
 int main(void)
 {
 	log_init("test", "");
@@ -216,6 +287,8 @@ int main(void)
 	    cmocka_unit_test_setup_teardown(requests_are_answered_in_order, make_world, end_world),
 	    cmocka_unit_test_setup_teardown(it_connects_again_when_the_server_restarts, make_world, end_world),
 	    cmocka_unit_test_setup_teardown(a_cancelled_request_is_not_answered, make_world, end_world),
+	    cmocka_unit_test_setup_teardown(a_server_that_is_slow_to_read, make_world, end_world),
+	    cmocka_unit_test_setup_teardown(a_slow_server_that_dies, make_world, end_world),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
