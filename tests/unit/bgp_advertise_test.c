@@ -132,11 +132,32 @@ static void a_path_that_is_too_long(void **state)
 	assert_int_equal(bgp_count(bgp, BGP_COUNT_UNADVERTISABLE), 1);
 }
 
+// End-of-RIB waits until all there is has been said to us: before, the peer would drop what it still has from us as stale (RFC
+// 4724 §4.1, §4.2).
+static void end_of_rib_waits(void **state)
+{
+	(void)state;
+	static const uint8_t seed[32];
+	bgp_free(&bgp);
+	bgp = bgp_new(seed); // without BGP_EVENT_ADVERTISED
+	established();
+	advertise(0x0a000000, 1, false, NULL, 0);
+	assert_int_equal(count_messages(), 1);
+	pass_time(SECONDS(5));
+	assert_true(sent_length == 0 || sent[18] == KEEPALIVE);
+	step((struct bgp_event){.kind = BGP_EVENT_ADVERTISED});
+	assert_int_equal(sent_length, 23);
+	expect_sent(16, "00170200000000");
+	// Once.
+	step((struct bgp_event){.kind = BGP_EVENT_ADVERTISED});
+	assert_int_equal(sent_length, 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    test(packing),        test(sends_no_more_than_is_taken), test(refresh),
-	    test(two_octet_peer), test(a_path_that_is_too_long),
+	    test(two_octet_peer), test(a_path_that_is_too_long),     test(end_of_rib_waits),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -207,6 +207,28 @@ static void routes_come_and_go(void **state)
 	assert_int_equal(status().prefixes_received, 0);
 }
 
+static void martians(void **state)
+{
+	(void)state;
+	static const char *const refused[] = {"08 00", "10 0001", "08 7f", "20 7f000001", "10 a9fe",    "20 a9fe0a01",
+	                                      "03 e0", "04 e0",   "04 f0", "08 f0",       "20 ffffffff"};
+	static const char *const taken[] = {"00",      "08 01",   "08 0a", "08 7e", "08 80",
+	                                    "10 a9fd", "10 a9ff", "08 df", "02 c0", "01 00"};
+	uint32_t transport = established();
+	char body[128];
+	for (size_t i = 0; i < sizeof refused / sizeof refused[0]; i++) {
+		snprintf(body, sizeof body, "0000 0014" GOOD "%s", refused[i]);
+		receive(transport, UPDATE, body);
+		assert_int_equal(announced, 0);
+		assert_int_equal(bgp_count(bgp, BGP_COUNT_MARTIANS), i + 1);
+	}
+	for (size_t i = 0; i < sizeof taken / sizeof taken[0]; i++) {
+		snprintf(body, sizeof body, "0000 0014" GOOD "%s", taken[i]);
+		receive(transport, UPDATE, body);
+		assert_int_equal(announced, 1);
+	}
+}
+
 static void update_errors_reset(void **state)
 {
 	(void)state;
@@ -350,6 +372,36 @@ static void the_tunnel_and_people(void **state)
 	(void)transport;
 }
 
+// What both ends have to agree about begins anew when it changes; what only we go by does not.
+static void a_changed_peering(void **state)
+{
+	(void)state;
+	for (int i = 0; i < 10; i++) {
+		established();
+		config.export = i == 0 ? "vpn-2" : config.export;
+		config.local.octets[3] = i == 1 ? 5 : 1;
+		config.remote.octets[3] = i == 2 ? 6 : 2;
+		config.local_as += i == 3;
+		config.remote_as += i == 4;
+		config.router_id += i == 5;
+		config.hold_time = i == 6 ? 60 : config.hold_time;
+		config.keepalive = i == 7 ? 5 : config.keepalive;
+		config.maximum_prefixes = i == 8 ? 7 : 0;
+		configure();
+		if (i < 8) {
+			assert_int_equal(status().state, BGP_CONNECT);
+			expect_notification("0606");
+			expect_error("sent Cease/Other Configuration Change");
+			assert_int_not_equal(connecting, 0);
+		} else {
+			assert_int_equal(status().state, BGP_ESTABLISHED);
+			assert_int_equal(sent_length, 0);
+		}
+		teardown(NULL);
+		setup(NULL);
+	}
+}
+
 static void a_peer_without_optional_parameters(void **state)
 {
 	(void)state;
@@ -370,11 +422,13 @@ int main(void)
 	    test(header_errors),
 	    test(messages_out_of_place),
 	    test(routes_come_and_go),
+	    test(martians),
 	    test(update_errors_reset),
 	    test(notifications_received),
 	    test(collisions),
 	    test(accepted_before_our_own_arrives),
 	    test(the_tunnel_and_people),
+	    test(a_changed_peering),
 	    test(a_peer_without_optional_parameters),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -67,7 +67,15 @@ static void check(const struct row *row, const struct update_context *context)
 #define R UPDATE_SESSION_RESET
 #define A UPDATE_ACCEPT
 
-static void rfc7606(void **state)
+static void check_all(const struct row *rows, size_t count, const struct update_context *context)
+{
+	for (size_t i = 0; i < count; i++) {
+		check(&rows[i], context);
+	}
+}
+
+// RFC 7606 §3 to §5.
+static void generic_rules(void **state)
 {
 	(void)state;
 	static const struct row rows[] = {
@@ -115,6 +123,15 @@ static void rfc7606(void **state)
 	    {"discard without NLRI", "", GOOD "400601 00", "", D, 5, 0},
 	    {"withdraw error with NLRI in MP_REACH_NLRI", "", PATH "40010103 800e0d 00010104a9fe0a02 00" NET, "", W, 6, 0},
 	    {"flags of a lone MP_UNREACH_NLRI", "", "c00f07 000101" NET, "", W, 4, 0},
+	};
+	check_all(rows, sizeof rows / sizeof rows[0], &four);
+}
+
+// RFC 7606 §7.1 to §7.6: the attributes of the path.
+static void path_and_next_hop(void **state)
+{
+	(void)state;
+	static const struct row rows[] = {
 	    // §7.1 ORIGIN
 	    {"ORIGIN 3", "", "40010103" PATH NEXT_HOP, NET, W, 6, 0},
 	    {"ORIGIN of 2 octets", "", "4001020000" PATH NEXT_HOP, NET, W, 5, 0},
@@ -147,9 +164,19 @@ static void rfc7606(void **state)
 	    {"ATOMIC_AGGREGATE", "", GOOD "400600", NET, A, 0, 0},
 	    {"ATOMIC_AGGREGATE of 1 octet", "", GOOD "40060100", NET, D, 5, 0},
 	    {"ATOMIC_AGGREGATE optional", "", GOOD "c00600", NET, W, 4, 0},
+	};
+	check_all(rows, sizeof rows / sizeof rows[0], &four);
+}
+
+// RFC 7606 §7.7 on, RFC 4760, 4360, 8092, 6793, and unknown ones.
+static void further_attributes(void **state)
+{
+	(void)state;
+	static const struct row rows[] = {
 	    // §7.7 AGGREGATOR
 	    {"AGGREGATOR", "", GOOD "c007080000fde90a000001", NET, A, 0, 0},
 	    {"AGGREGATOR of the other width", "", GOOD "c00706fde90a000001", NET, D, 5, 0},
+	    {"AGGREGATOR with AS 0 (RFC 7607)", "", GOOD "c00708000000000a000001", NET, D, 5, 0},
 	    {"AGGREGATOR of 4 octets", "", GOOD "c0070400000000", NET, D, 5, 0},
 	    // §7.8 COMMUNITIES
 	    {"COMMUNITIES", "", GOOD "c00808 fde90001fde90002", NET, A, 0, 0},
@@ -187,9 +214,7 @@ static void rfc7606(void **state)
 	    {"unknown optional transitive", "", GOOD "c06301 00", NET, A, 0, 0},
 	    {"unknown optional transitive, empty", "", GOOD "c06300", NET, A, 0, 0},
 	};
-	for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
-		check(&rows[i], &four);
-	}
+	check_all(rows, sizeof rows / sizeof rows[0], &four);
 }
 
 static void lengths_of_the_parts(void **state)
@@ -265,15 +290,19 @@ static void two_octets(void **state)
 	    {"plain", "", ORIGIN PATH2 NEXT_HOP, NET, A, 0, 0},
 	    {"AGGREGATOR", "", ORIGIN PATH2 NEXT_HOP "c00706fde90a000001", NET, A, 0, 0},
 	    {"AGGREGATOR of the other width", "", ORIGIN PATH2 NEXT_HOP "c007080000fde90a000001", NET, D, 5, 0},
+	    {"AGGREGATOR with AS 0 (RFC 7607)", "", ORIGIN PATH2 NEXT_HOP "c00706 00000a000001", NET, D, 5, 0},
+	    {"AS4_AGGREGATOR with AS 0", "", ORIGIN PATH2 NEXT_HOP "c01208 000000000a000001", NET, D, 9, 0},
+	    {"AS4_PATH with AS 0", "", ORIGIN PATH2 NEXT_HOP "c01106 020100000000", NET, D, 9, 0},
+	    {"AS4_PATH with a confederation segment of length 0", "", ORIGIN PATH2 NEXT_HOP "c01108 0300 0201000186a0", NET, D,
+	     9, 0},
+	    {"AS4_PATH with a confederation segment beyond", "", ORIGIN PATH2 NEXT_HOP "c01106 03020000fde9", NET, D, 9, 0},
 	    {"AS4_PATH malformed", "", ORIGIN PATH2 NEXT_HOP "c01106 02020000fde9", NET, D, 9, 0},
 	    {"AS4_PATH of 2 octets", "", ORIGIN PATH2 NEXT_HOP "c01102 0200", NET, D, 9, 0},
 	    {"AS4_AGGREGATOR of 6 octets", "", ORIGIN PATH2 NEXT_HOP "c01206fde90a000001", NET, D, 9, 0},
 	    {"our own AS behind AS_TRANS", "", ORIGIN "400206 0202fde95ba0" NEXT_HOP "c01106 02010000fde8", NET, A, 0,
 	     EXCLUSION_AS_LOOP},
 	};
-	for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
-		check(&rows[i], &two);
-	}
+	check_all(rows, sizeof rows / sizeof rows[0], &two);
 	// RFC 6793 §4.2.3: 65001 23456 23456 with AS4_PATH 100000 100001.
 	update_read(body_of("", ORIGIN "400208 0203fde95ba05ba0" NEXT_HOP "c0110a 0202000186a0000186a1", NET), &two, &update);
 	expect_path((const uint32_t[]){65001, 100000, 100001}, 3);
@@ -293,6 +322,25 @@ static void two_octets(void **state)
 	expect_path((const uint32_t[]){65001, 100000}, 2);
 }
 
+// RFC 6793 §6: what an old speaker has carried on unseen from inside a confederation is left out of AS4_PATH, and the rest of
+// it holds. In December 2008 and January 2009 such paths reset sessions all over the world.
+static void confederation_segments_in_as4_path(void **state)
+{
+	(void)state;
+	update_read(body_of("",
+	                    ORIGIN "400208 0203fde95ba05ba0" NEXT_HOP
+	                           "c0111a 0302 0000fc000000fc01 0401 0000fc02 0202000186a0000186a1",
+	                    NET),
+	            &two, &update);
+	assert_int_equal(update.verdict, A);
+	assert_int_equal(update.discarded, 0);
+	expect_path((const uint32_t[]){65001, 100000, 100001}, 3);
+	// Nothing else in it: as if it had not come.
+	update_read(body_of("", ORIGIN "400206 0202fde95ba0" NEXT_HOP "c0110a 0302 0000fc000000fc01", NET), &two, &update);
+	assert_int_equal(update.verdict, A);
+	expect_path((const uint32_t[]){65001, 23456}, 2);
+}
+
 static void path_length(void **state)
 {
 	(void)state;
@@ -304,12 +352,15 @@ static void path_length(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(rfc7606),
+	    cmocka_unit_test(generic_rules),
+	    cmocka_unit_test(path_and_next_hop),
+	    cmocka_unit_test(further_attributes),
 	    cmocka_unit_test(lengths_of_the_parts),
 	    cmocka_unit_test(withdraw_keeps_the_nlri),
 	    cmocka_unit_test(values_arrive),
 	    cmocka_unit_test(host_bits_do_not_matter),
 	    cmocka_unit_test(two_octets),
+	    cmocka_unit_test(confederation_segments_in_as4_path),
 	    cmocka_unit_test(path_length),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
