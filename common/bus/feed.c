@@ -15,6 +15,7 @@ struct feed {
 	void *context;
 	struct metric *unusable;
 	bool taking; // a callback of it runs
+	bool takes_empty_key;
 };
 
 static void complain(struct feed *feed, struct bytes octets, const char *why)
@@ -26,11 +27,20 @@ static void complain(struct feed *feed, struct bytes octets, const char *why)
 	free(key);
 }
 
+static bool read_key(const struct feed *feed, struct bytes octets, struct row_key *out)
+{
+	if (octets.length == 0 && feed->takes_empty_key) {
+		*out = (struct row_key){.rest = out->text};
+		return true;
+	}
+	return row_key_read(octets, out);
+}
+
 static void take_row(struct feed *feed, const struct replica_row *row)
 {
 	const struct feed_kind *kind = feed->kind;
 	struct row_key key;
-	if (!row_key_read(row->key, &key)) {
+	if (!read_key(feed, row->key, &key)) {
 		complain(feed, row->key, "its key is not one of this table");
 		return;
 	}
@@ -76,12 +86,17 @@ struct feed *feed_new(struct bus *bus, const char *owner, const struct feed_kind
 	return feed;
 }
 
+void feed_take_empty_key(struct feed *feed)
+{
+	feed->takes_empty_key = true;
+}
+
 static void take_back(void *context, struct bytes key, struct bytes value)
 {
 	(void)value;
 	struct feed *feed = context;
 	struct row_key parsed;
-	if (row_key_read(key, &parsed)) {
+	if (read_key(feed, key, &parsed)) {
 		feed->kind->take(feed->context, &parsed, NULL);
 	}
 }

@@ -20,6 +20,8 @@ struct feed_kind {
 
 // Follows the table of `kind` at `owner` ("ike.node-a"); `filter` as for replica_new. `kind` must outlive the feed.
 struct feed *feed_new(struct bus *bus, const char *owner, const struct feed_kind *kind, const char *filter, void *context);
+// "" is a key of this table too. To be called before the loop runs.
+void feed_take_empty_key(struct feed *feed);
 // The rows it gave are taken back, as if the owner had removed them, and it ends. `settled` is not called.
 void feed_withdraw(struct feed **feed);
 void feed_free(struct feed **feed); // neither this nor feed_withdraw in a callback of its own

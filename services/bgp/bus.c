@@ -64,6 +64,7 @@ struct bgp_bus *bgp_bus_new(struct service *service, struct bus *bus, const char
 	b->events = table_own(bus, "bgp_event");
 	table_complete(b->events);
 	rows_begin(b, bus, node);
+	b->advertised = advertised_begin(b, bus);
 	learn_begin(b);
 	return b;
 }
@@ -80,9 +81,9 @@ void bgp_bus_free(struct bgp_bus **bus)
 {
 	struct bgp_bus *b = *bus;
 	learn_end(b);
+	advertised_end(&b->advertised);
 	rows_end(b);
 	map_free(&b->peerings, free_peering);
-	free(b->packed);
 	free(b);
 	*bus = NULL;
 }

@@ -35,7 +35,7 @@ static bool all_have_said_all(const struct bgp_bus *bus)
 static bool sessions_are_known(const struct bgp_bus *bus)
 {
 	for (size_t i = 0; i < ROWS_STATUSES; i++) {
-		if (!replica_has_snapshot(bus->replicas[i])) {
+		if (!feed_has_snapshot(bus->feeds[i])) {
 			return false;
 		}
 	}
@@ -63,7 +63,7 @@ static void look(void *context)
 	if (bus->learned_at_last == INSTANT_NEVER) {
 		bus->learned_at_last = now() + LEARN_AGAIN;
 	}
-	bool all = replica_has_snapshot(bus->replicas[ROWS_STATUSES]) && all_have_said_all(bus);
+	bool all = feed_has_snapshot(bus->feeds[ROWS_STATUSES]) && all_have_said_all(bus);
 	if (!all && now() < bus->learned_at_last) {
 		deadline_arm(&bus->learning, now() + LOOK_AGAIN);
 		return;

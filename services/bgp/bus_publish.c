@@ -8,17 +8,6 @@
 #include "proto/tables.pb-c.h"
 #include "services/bgp/bus_state.h"
 
-static void put(struct bgp_bus *bus, struct table *table, struct bytes key, const ProtobufCMessage *message)
-{
-	size_t length = protobuf_c_message_get_packed_size(message);
-	if (length > bus->packed_capacity) {
-		bus->packed_capacity = length * 2;
-		bus->packed = reallocate(bus->packed, bus->packed_capacity, 1);
-	}
-	protobuf_c_message_pack(message, bus->packed);
-	table_put(table, "", key, (struct bytes){bus->packed, length});
-}
-
 static void publish_session(struct bgp_bus *bus, struct peering *peering)
 {
 	struct bgp_session_status status;
@@ -46,7 +35,7 @@ static void publish_session(struct bgp_bus *bus, struct peering *peering)
 	row.prefixes_discarded = (uint32_t)status.prefixes_discarded;
 	row.established_count = status.established_count;
 	row.reason = status.reason;
-	put(bus, bus->sessions, text_bytes(peering->tunnel_id), &row.base);
+	row_put(bus->sessions, "", text_bytes(peering->tunnel_id), &row.base);
 }
 
 enum { AS_PATH_CAPACITY = 2048, COMMUNITIES_CAPACITY = 1024 }; // more than a message of 4,096 octets can hold
@@ -85,7 +74,7 @@ static void publish_route(struct bgp_bus *bus, const struct bgp_route_change *ch
 	while (row.n_communities < COMMUNITIES_CAPACITY && reader_left(&r) >= 4) {
 		communities[row.n_communities++] = read_u32(&r);
 	}
-	put(bus, bus->routes, key_bytes, &row.base);
+	row_put(bus->routes, "", key_bytes, &row.base);
 }
 
 // A row of bgp_event. Numbers go on from the time of day, so that those of a bgp that starts again are higher than those of the
@@ -101,7 +90,7 @@ static void publish_event(struct bgp_bus *bus, const struct bgp_actions *actions
 	row.event = (char *)(uintptr_t)bgp_notice_name(action->notice);
 	row.detail = (char *)actions->octets + action->offset;
 	snprintf(key, sizeof key, "%s/%" PRIu64, row.tunnel_id, row.number);
-	put(bus, bus->events, text_bytes(key), &row.base);
+	row_put(bus->events, "", text_bytes(key), &row.base);
 	if (peering->events > EVENTS_KEPT) {
 		snprintf(key, sizeof key, "%s/%" PRIu64, row.tunnel_id, row.number - EVENTS_KEPT);
 		table_remove(bus->events, text_bytes(key));

@@ -1,8 +1,8 @@
-// The tables that bgp reads: rows become sessions and advertised routes of the core. README.md has the list.
+// The tables that bgp reads about its sessions: which there are and what they are like (bus_advertised.c has what they tell).
+// README.md has the list.
 //
 // A session exists for each tunnel of this node whose connection is BGP, once all the rows that describe it are here; it runs
-// while the tunnel's tunnel_status is UP. tunnel_status looks at its own tunnel only.
-#include <stdio.h>
+// while the tunnel's tunnel_status is UP. A row looks only at the tunnels of this node that it is about.
 #include <stdlib.h>
 #include <string.h>
 
@@ -13,34 +13,35 @@
 #include "proto/tables.pb-c.h"
 #include "services/bgp/bus_state.h"
 
-static void free_message(void *message)
+// What of each row counts here.
+struct tunnel_row {
+	char *id, *connection, *gateway;
+	struct address local, remote; // inside addresses; `length` 0: none
+	uint32_t router_id;
+	uint16_t hold_time, keepalive;
+	bool admin_up;
+};
+struct connection_row {
+	char *customer, *tenant;
+	bool is_bgp;
+};
+struct speaker_row { // a border gateway or a customer gateway
+	uint32_t as;
+};
+struct status_row {
+	bool up;
+	uint64_t generation;
+};
+struct quota_row {
+	uint32_t learned_routes;
+};
+
+static const char *text_or_empty(const char *text)
 {
-	protobuf_c_message_free_unpacked(message, NULL);
+	return text ? text : "";
 }
 
-static uint32_t ipv4_number(const char *text)
-{
-	struct address address;
-	if (!text || !address_parse(text, &address) || address.length != 4) {
-		return 0;
-	}
-	struct reader r = reader_of(address_bytes(&address));
-	return read_u32(&r);
-}
-
-static bool inside_address(const char *tunnel_id, const char *text, struct address *out)
-{
-	if (!text || !address_parse(text, out)) {
-		return false;
-	}
-	if (out->length != 4) {
-		log_limited(LOG_WARNING, "session-unsupported", "tunnel", tunnel_id, "reason", "inside addresses are not IPv4",
-		            NULL);
-		return false;
-	}
-	return true;
-}
-
+// ---- a session as the rows describe it ----
 // What the definition of a field says when a row does not; 0: nothing.
 static uint32_t default_of(enum resource_kind kind, const char *path)
 {
@@ -49,62 +50,60 @@ static uint32_t default_of(enum resource_kind kind, const char *path)
 }
 
 // How many routes each session of a tenant may learn.
-static uint32_t quota_of(struct bgp_bus *bus, const char *tenant)
+static uint32_t quota_of(const struct bgp_bus *bus, const char *tenant)
 {
-	const Twinspan__Quota *quota = tenant ? map_find_text(bus->rows[ROWS_QUOTAS], tenant) : NULL;
+	const struct quota_row *quota = map_find_text(bus->rows[ROWS_QUOTAS], tenant);
 	if (!quota) {
 		quota = map_find_text(bus->rows[ROWS_QUOTAS], "");
 	}
-	return quota && quota->has_learned_routes ? quota->learned_routes : default_of(RESOURCE_QUOTA, "learnedRoutes");
+	return quota ? quota->learned_routes : default_of(RESOURCE_QUOTA, "learnedRoutes");
 }
 
 // false when there is no such session: a row is missing, or the connection is not BGP.
-static bool config_of(struct bgp_bus *bus, const Twinspan__VpnTunnel *tunnel, struct bgp_session_config *out)
+static bool config_of(const struct bgp_bus *bus, const struct tunnel_row *tunnel, struct bgp_session_config *out)
 {
-	const Twinspan__VpnConnection *connection =
-	    tunnel->vpn_connection_id ? map_find_text(bus->rows[ROWS_CONNECTIONS], tunnel->vpn_connection_id) : NULL;
-	if (!connection || connection->routing != TWINSPAN__ROUTING__ROUTING_BGP || !connection->customer_gateway_id ||
-	    !tunnel->border_gateway_id) {
+	const struct connection_row *connection = map_find_text(bus->rows[ROWS_CONNECTIONS], tunnel->connection);
+	if (!connection || !connection->is_bgp) {
 		return false;
 	}
-	const Twinspan__CustomerGateway *customer = map_find_text(bus->rows[ROWS_CUSTOMERS], connection->customer_gateway_id);
-	const Twinspan__BorderGateway *gateway = map_find_text(bus->rows[ROWS_GATEWAYS], tunnel->border_gateway_id);
-	const Twinspan__TunnelStatus *status = map_find_text(bus->rows[ROWS_STATUSES], tunnel->id);
-	if (!customer || !gateway) {
+	const struct speaker_row *customer = map_find_text(bus->rows[ROWS_CUSTOMERS], connection->customer);
+	const struct speaker_row *gateway = map_find_text(bus->rows[ROWS_GATEWAYS], tunnel->gateway);
+	const struct status_row *status = map_find_text(bus->rows[ROWS_STATUSES], tunnel->id);
+	if (!customer || !gateway || tunnel->local.length == 0 || tunnel->remote.length == 0) {
+		return false;
+	}
+	if (tunnel->local.length != 4 || tunnel->remote.length != 4) {
+		log_limited(LOG_WARNING, "session-unsupported", "tunnel", tunnel->id, "reason", "inside addresses are not IPv4",
+		            NULL);
 		return false;
 	}
 	*out = (struct bgp_session_config){
-	    .export = tunnel->vpn_connection_id,
-	    .local_as = gateway->asn,
-	    .remote_as = customer->asn,
-	    .router_id = ipv4_number(tunnel->cloud_address),
-	    .hold_time = tunnel->bgp && tunnel->bgp->has_hold_time ? (uint16_t)tunnel->bgp->hold_time
-	                                                           : (uint16_t)default_of(RESOURCE_VPN_TUNNEL, "bgp.holdTime"),
-	    .keepalive = tunnel->bgp && tunnel->bgp->has_keepalive ? (uint16_t)tunnel->bgp->keepalive
-	                                                           : (uint16_t)default_of(RESOURCE_VPN_TUNNEL, "bgp.keepalive"),
+	    .export = tunnel->connection,
+	    .local = tunnel->local,
+	    .remote = tunnel->remote,
+	    .local_as = gateway->as,
+	    .remote_as = customer->as,
+	    .router_id = tunnel->router_id,
+	    .hold_time = tunnel->hold_time,
+	    .keepalive = tunnel->keepalive,
 	    .maximum_prefixes = quota_of(bus, connection->tenant),
-	    .admin_up = tunnel->admin_state != TWINSPAN__ADMIN_STATE__ADMIN_STATE_DOWN,
-	    .tunnel_up = status && status->state == TWINSPAN__TUNNEL_STATUS__STATE__UP,
+	    .admin_up = tunnel->admin_up,
+	    .tunnel_up = status && status->up,
 	    .generation = status ? status->generation : 0,
 	};
-	// The cloud address is the same in all tunnels of the connection on this node, and nobody else's (RFC 6286 §2.1).
-	if (out->router_id == 0) {
-		out->router_id = ipv4_number(tunnel->cloud_inside_address);
-	}
-	return inside_address(tunnel->id, tunnel->cloud_inside_address, &out->local) &&
-	       inside_address(tunnel->id, tunnel->customer_inside_address, &out->remote);
+	return true;
 }
 
-static struct peering *peering_of(struct bgp_bus *bus, const Twinspan__VpnTunnel *tunnel)
+static struct peering *peering_of(struct bgp_bus *bus, const struct tunnel_row *tunnel)
 {
 	struct peering *peering = map_find_text(bus->peerings, tunnel->id);
 	if (!peering) {
 		peering = allocate(sizeof *peering);
 		peering->tunnel_id = duplicate_text(tunnel->id);
-		peering->border_gateway_id = duplicate_text(tunnel->border_gateway_id);
+		peering->border_gateway_id = duplicate_text(tunnel->gateway);
 		peering->first_event = wall_clock();
 		map_insert_text(bus->peerings, tunnel->id, peering);
-		listeners_hold(bus->service->listeners, tunnel->border_gateway_id);
+		listeners_hold(bus->service->listeners, tunnel->gateway);
 	}
 	return peering;
 }
@@ -112,192 +111,218 @@ static struct peering *peering_of(struct bgp_bus *bus, const Twinspan__VpnTunnel
 // Makes the session of a tunnel what the rows say now.
 static void reconcile(struct bgp_bus *bus, const char *tunnel_id)
 {
-	const Twinspan__VpnTunnel *tunnel = map_find_text(bus->rows[ROWS_TUNNELS], tunnel_id);
+	const struct tunnel_row *tunnel = map_find_text(bus->rows[ROWS_TUNNELS], tunnel_id);
 	struct bgp_session *session = bgp_session_find(bus->service->bgp, tunnel_id);
 	struct bgp_session_config config;
-	if (tunnel && config_of(bus, tunnel, &config)) {
-		struct peering *peering = peering_of(bus, tunnel);
+	bool wanted = tunnel && config_of(bus, tunnel, &config);
+	struct peering *peering = map_find_text(bus->peerings, tunnel_id);
+	bool moved = peering && wanted && strcmp(peering->border_gateway_id, tunnel->gateway) != 0;
+	if (session && (!wanted || moved)) {
+		service_step(bus->service, &(struct bgp_event){.kind = BGP_EVENT_SESSION_REMOVED, .session = session});
+	}
+	if (wanted) {
+		peering = peering_of(bus, tunnel);
 		peering->local = config.local;
 		peering->remote = config.remote;
 		service_step(bus->service, &(struct bgp_event){.kind = BGP_EVENT_SESSION, .id = tunnel->id, .config = &config});
 		peering->session = bgp_session_find(bus->service->bgp, tunnel->id);
-	} else if (session) {
-		service_step(bus->service, &(struct bgp_event){.kind = BGP_EVENT_SESSION_REMOVED, .session = session});
 	}
 }
 
-static void reconcile_all(struct bgp_bus *bus)
+// The tunnels of this node that a row of one of the region's tables is about.
+static bool is_about(const struct bgp_bus *bus, enum rows table, const char *id, const struct tunnel_row *tunnel)
+{
+	const struct connection_row *connection = map_find_text(bus->rows[ROWS_CONNECTIONS], tunnel->connection);
+	switch (table) {
+	case ROWS_GATEWAYS:
+		return strcmp(tunnel->gateway, id) == 0;
+	case ROWS_CONNECTIONS:
+		return strcmp(tunnel->connection, id) == 0;
+	case ROWS_CUSTOMERS:
+		return connection && strcmp(connection->customer, id) == 0;
+	case ROWS_QUOTAS:
+		return id[0] == '\0' || (connection && strcmp(connection->tenant, id) == 0);
+	default:
+		return false;
+	}
+}
+
+static void reconcile_those_of(struct bgp_bus *bus, enum rows table, const char *id)
 {
 	struct map_cursor cursor = {.position = 0};
 	while (map_next(bus->rows[ROWS_TUNNELS], &cursor)) {
-		reconcile(bus, ((const Twinspan__VpnTunnel *)cursor.value)->id);
+		const struct tunnel_row *tunnel = cursor.value;
+		if (is_about(bus, table, id, tunnel)) {
+			reconcile(bus, tunnel->id);
+		}
 	}
 }
 
-// ---- in ----
-// Keeps a row as what it says. A row that cannot be read is treated as if it were not there.
-static void keep(struct map *rows, const struct replica_row *row, const ProtobufCMessageDescriptor *descriptor)
+// ---- rows ----
+static void free_tunnel(void *value)
 {
-	void *message = row->removed ? NULL : protobuf_c_message_unpack(descriptor, NULL, row->value.length, row->value.data);
-	if (!message && !row->removed) {
-		log_limited(LOG_ERROR, "row-unreadable", "message", descriptor->short_name, NULL);
-	}
-	void *before = message ? map_insert(rows, row->key, message) : map_remove(rows, row->key);
+	struct tunnel_row *tunnel = value;
+	free(tunnel->id);
+	free(tunnel->connection);
+	free(tunnel->gateway);
+	free(tunnel);
+}
+
+static void free_connection(void *value)
+{
+	struct connection_row *connection = value;
+	free(connection->customer);
+	free(connection->tenant);
+	free(connection);
+}
+
+// Keeps what a row says; NULL: it is gone.
+static void keep(struct bgp_bus *bus, enum rows table, const char *id, void *value)
+{
+	static void (*const free_row[ROWS_TABLES])(void *) = {
+	    [ROWS_TUNNELS] = free_tunnel, [ROWS_CONNECTIONS] = free_connection};
+	void *before = value ? map_insert_text(bus->rows[table], id, value) : map_remove_text(bus->rows[table], id);
 	if (before) {
-		free_message(before);
+		(free_row[table] ? free_row[table] : free)(before);
 	}
 }
 
-// The tables of the region change seldom: a change of one looks at every tunnel again.
-static void keep_all(struct bgp_bus *bus, int table, const ProtobufCMessageDescriptor *descriptor,
-                     const struct replica_row *rows, size_t count)
+static const char *take_speaker(struct bgp_bus *bus, enum rows table, const char *id, bool there, uint32_t as)
 {
-	for (size_t i = 0; i < count; i++) {
-		keep(bus->rows[table], &rows[i], descriptor);
+	struct speaker_row *row = NULL;
+	if (there) {
+		row = allocate(sizeof *row);
+		row->as = as;
 	}
-	reconcile_all(bus);
+	keep(bus, table, id, row);
+	reconcile_those_of(bus, table, id);
+	return NULL;
 }
 
-static void connections_changed(void *context, const struct replica_row *rows, size_t count)
+static const char *take_gateway(void *context, const struct row_key *key, const void *message)
 {
-	keep_all(context, ROWS_CONNECTIONS, &twinspan__vpn_connection__descriptor, rows, count);
+	const Twinspan__BorderGateway *row = message;
+	return take_speaker(context, ROWS_GATEWAYS, key->text, row, row ? row->asn : 0);
 }
 
-static void customers_changed(void *context, const struct replica_row *rows, size_t count)
+static const char *take_customer(void *context, const struct row_key *key, const void *message)
 {
-	keep_all(context, ROWS_CUSTOMERS, &twinspan__customer_gateway__descriptor, rows, count);
+	const Twinspan__CustomerGateway *row = message;
+	return take_speaker(context, ROWS_CUSTOMERS, key->text, row, row ? row->asn : 0);
 }
 
-static void gateways_changed(void *context, const struct replica_row *rows, size_t count)
+static const char *take_connection(void *context, const struct row_key *key, const void *message)
 {
-	keep_all(context, ROWS_GATEWAYS, &twinspan__border_gateway__descriptor, rows, count);
+	const Twinspan__VpnConnection *row = message;
+	struct connection_row *connection = NULL;
+	if (row) {
+		connection = allocate(sizeof *connection);
+		connection->customer = duplicate_text(text_or_empty(row->customer_gateway_id));
+		connection->tenant = duplicate_text(text_or_empty(row->tenant));
+		connection->is_bgp = row->routing == TWINSPAN__ROUTING__ROUTING_BGP;
+	}
+	keep(context, ROWS_CONNECTIONS, key->text, connection);
+	reconcile_those_of(context, ROWS_CONNECTIONS, key->text);
+	return NULL;
 }
 
-static void quotas_changed(void *context, const struct replica_row *rows, size_t count)
+static const char *take_quota(void *context, const struct row_key *key, const void *message)
 {
-	keep_all(context, ROWS_QUOTAS, &twinspan__quota__descriptor, rows, count);
+	const Twinspan__Quota *row = message;
+	struct quota_row *quota = NULL;
+	if (row) {
+		quota = allocate(sizeof *quota);
+		quota->learned_routes =
+		    row->has_learned_routes ? row->learned_routes : default_of(RESOURCE_QUOTA, "learnedRoutes");
+	}
+	keep(context, ROWS_QUOTAS, key->text, quota);
+	reconcile_those_of(context, ROWS_QUOTAS, key->text);
+	return NULL;
 }
 
-static void reconcile_key(struct bgp_bus *bus, struct bytes key)
+static bool read_address(const char *text, struct address *out)
 {
-	char id[64];
-	if (key.length < sizeof id) {
-		memcpy(id, key.data, key.length);
-		id[key.length] = '\0';
-		reconcile(bus, id);
-	}
+	*out = (struct address){.length = 0};
+	return !text || !text[0] || address_parse(text, out);
 }
 
-static void tunnels_changed(void *context, const struct replica_row *rows, size_t count)
+static uint32_t ipv4_number(const struct address *address)
 {
-	struct bgp_bus *bus = context;
-	for (size_t i = 0; i < count; i++) {
-		keep(bus->rows[ROWS_TUNNELS], &rows[i], &twinspan__vpn_tunnel__descriptor);
-		reconcile_key(bus, rows[i].key);
-	}
+	struct reader r = reader_of(address_bytes(address));
+	return address->length == 4 ? read_u32(&r) : 0;
 }
 
-static void statuses_changed(void *context, const struct replica_row *rows, size_t count)
+static const char *take_tunnel(void *context, const struct row_key *key, const void *message)
 {
-	struct bgp_bus *bus = context;
-	for (size_t i = 0; i < count; i++) {
-		keep(bus->rows[ROWS_STATUSES], &rows[i], &twinspan__tunnel_status__descriptor);
-		reconcile_key(bus, rows[i].key);
+	const Twinspan__VpnTunnel *row = message;
+	struct tunnel_row tunnel = {.id = NULL}, *kept = NULL;
+	if (row) {
+		struct address cloud;
+		if (!read_address(row->cloud_inside_address, &tunnel.local) ||
+		    !read_address(row->customer_inside_address, &tunnel.remote) || !read_address(row->cloud_address, &cloud)) {
+			return "one of its addresses is none";
+		}
+		const Twinspan__BgpOptions *options = row->bgp;
+		tunnel.id = duplicate_text(key->text);
+		tunnel.connection = duplicate_text(text_or_empty(row->vpn_connection_id));
+		tunnel.gateway = duplicate_text(text_or_empty(row->border_gateway_id));
+		// The cloud address is the same in all tunnels of the connection on this node, and nobody else's (RFC 6286
+		// §2.1).
+		tunnel.router_id = ipv4_number(cloud.length == 4 ? &cloud : &tunnel.local);
+		tunnel.hold_time =
+		    (uint16_t)(options && options->has_hold_time ? options->hold_time
+		                                                 : default_of(RESOURCE_VPN_TUNNEL, "bgp.holdTime"));
+		tunnel.keepalive =
+		    (uint16_t)(options && options->has_keepalive ? options->keepalive
+		                                                 : default_of(RESOURCE_VPN_TUNNEL, "bgp.keepalive"));
+		tunnel.admin_up = row->admin_state != TWINSPAN__ADMIN_STATE__ADMIN_STATE_DOWN;
+		kept = allocate(sizeof *kept);
+		*kept = tunnel;
 	}
+	keep(context, ROWS_TUNNELS, key->text, kept);
+	reconcile(context, key->text);
+	return NULL;
 }
 
-// A row of advertised_route: key "<connection id>/<prefix>". The key alone says what is withdrawn.
-struct advertised_row {
-	char key[128]; // cut after the connection id
-	Twinspan__AdvertisedRoute *row;
-};
-
-static bool read_advertised(const struct replica_row *from, struct advertised_row *room, struct bgp_advertisement *out)
+static const char *take_status(void *context, const struct row_key *key, const void *message)
 {
-	struct prefix prefix;
-	if (from->key.length >= sizeof room->key) {
-		return false;
+	const Twinspan__TunnelStatus *row = message;
+	struct status_row *status = NULL;
+	if (row) {
+		status = allocate(sizeof *status);
+		*status = (struct status_row){row->state == TWINSPAN__TUNNEL_STATUS__STATE__UP, row->generation};
 	}
-	memcpy(room->key, from->key.data, from->key.length);
-	room->key[from->key.length] = '\0';
-	char *slash = strchr(room->key, '/');
-	if (!slash || !prefix_parse(slash + 1, &prefix)) {
-		return false;
-	}
-	*slash = '\0';
-	*out = (struct bgp_advertisement){.export = room->key, .withdrawn = from->removed};
-	if (!bgp_prefix_from(&prefix, &out->destination)) {
-		return false; // IPv6: not said over a session of IPv4
-	}
-	if (!from->removed) {
-		room->row = twinspan__advertised_route__unpack(NULL, from->value.length, from->value.data);
-		out->withdrawn = room->row == NULL || room->row->origin > 2;
-	}
-	if (room->row) {
-		out->origin = (uint8_t)room->row->origin;
-		out->as_path = room->row->as_path;
-		out->as_path_length = room->row->n_as_path;
-	}
-	return true;
-}
-
-static void advertised_changed(void *context, const struct replica_row *rows, size_t count)
-{
-	struct bgp_bus *bus = context;
-	struct bgp_advertisement *list = allocate_array(count + 1, sizeof *list);
-	struct advertised_row *rooms = allocate_array(count + 1, sizeof *rooms);
-	size_t used = 0;
-	for (size_t i = 0; i < count; i++) {
-		used += read_advertised(&rows[i], &rooms[i], &list[used]);
-	}
-	service_step(bus->service, &(struct bgp_event){.kind = BGP_EVENT_ADVERTISE, .advertisements = list, .count = used});
-	for (size_t i = 0; i < count; i++) {
-		twinspan__advertised_route__free_unpacked(rooms[i].row, NULL);
-	}
-	free(rooms);
-	free(list);
-}
-
-static void advertised_state(void *context)
-{
-	struct bgp_bus *bus = context;
-	if (replica_has_snapshot(bus->advertised)) {
-		service_step(bus->service, &(struct bgp_event){.kind = BGP_EVENT_ADVERTISED});
-	}
+	keep(context, ROWS_STATUSES, key->text, status);
+	reconcile(context, key->text);
+	return NULL;
 }
 
 void rows_begin(struct bgp_bus *bus, struct bus *from, const char *node)
 {
-	static const struct {
-		const char *table;
-		replica_fn *changed;
-		bool of_node;
-	} tables[ROWS_TABLES] = {
-	    [ROWS_GATEWAYS] = {"border_gateway", gateways_changed, false},
-	    [ROWS_CUSTOMERS] = {"customer_gateway", customers_changed, false},
-	    [ROWS_CONNECTIONS] = {"vpn_connection", connections_changed, false},
-	    [ROWS_TUNNELS] = {"vpn_tunnel", tunnels_changed, true},
-	    [ROWS_QUOTAS] = {"quota", quotas_changed, false},
-	    [ROWS_STATUSES] = {"tunnel_status", statuses_changed, true},
+	static const struct feed_kind kinds[ROWS_TABLES] = {
+	    [ROWS_GATEWAYS] = {"border_gateway", &twinspan__border_gateway__descriptor, take_gateway, NULL},
+	    [ROWS_CUSTOMERS] = {"customer_gateway", &twinspan__customer_gateway__descriptor, take_customer, NULL},
+	    [ROWS_QUOTAS] = {"quota", &twinspan__quota__descriptor, take_quota, NULL},
+	    [ROWS_CONNECTIONS] = {"vpn_connection", &twinspan__vpn_connection__descriptor, take_connection, NULL},
+	    [ROWS_TUNNELS] = {"vpn_tunnel", &twinspan__vpn_tunnel__descriptor, take_tunnel, NULL},
+	    [ROWS_STATUSES] = {"tunnel_status", &twinspan__tunnel_status__descriptor, take_status, NULL},
 	};
 	char *ike = format_text("ike.%s", node);
-	for (size_t i = 0; i < ROWS_TABLES; i++) {
+	for (enum rows i = 0; i < ROWS_TABLES; i++) {
 		bus->rows[i] = map_new(NULL);
 	}
-	for (size_t i = 0; i < ROWS_TABLES; i++) {
-		bus->replicas[i] = replica_new(from, i == ROWS_STATUSES ? ike : "resource", tables[i].table,
-		                               tables[i].of_node ? node : "", tables[i].changed, bus);
+	for (enum rows i = 0; i < ROWS_TABLES; i++) {
+		bool of_node = i == ROWS_TUNNELS || i == ROWS_STATUSES;
+		bus->feeds[i] = feed_new(from, i == ROWS_STATUSES ? ike : "resource", &kinds[i], of_node ? node : "", bus);
 	}
-	bus->advertised = replica_new(from, "route", "advertised_route", "", advertised_changed, bus);
-	replica_on_state(bus->advertised, advertised_state, bus);
+	feed_take_empty_key(bus->feeds[ROWS_QUOTAS]); // the defaults
 	free(ike);
 }
 
 void rows_end(struct bgp_bus *bus)
 {
-	for (size_t i = 0; i < ROWS_TABLES; i++) {
-		replica_free(&bus->replicas[i]);
-		map_free(&bus->rows[i], free_message);
+	for (enum rows i = 0; i < ROWS_TABLES; i++) {
+		feed_free(&bus->feeds[i]);
+		map_free(&bus->rows[i], i == ROWS_TUNNELS ? free_tunnel : i == ROWS_CONNECTIONS ? free_connection : free);
 	}
-	replica_free(&bus->advertised);
 }

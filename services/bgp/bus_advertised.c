@@ -1,0 +1,107 @@
+// advertised_route: what the sessions tell. A change of the table goes to the core in runs of up to RUN routes, so that the
+// memory of one change does not grow with it.
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/base/alloc.h"
+#include "proto/tables.pb-c.h"
+#include "services/bgp/bus_state.h"
+
+enum { RUN = 1024, EXPORT_TEXT = 80, PATHS_KEPT = 1 << 16 };
+
+struct advertised {
+	struct bgp_bus *bus;
+	struct feed *feed;
+	struct bgp_advertisement list[RUN];
+	char exports[RUN][EXPORT_TEXT]; // connection ids
+	size_t paths_at[RUN];
+	size_t count;
+	uint32_t *paths; // the AS paths, one behind the other
+	size_t path_length, path_capacity;
+};
+
+static void tell(void *context)
+{
+	struct advertised *a = context;
+	for (size_t i = 0; i < a->count; i++) {
+		a->list[i].as_path = a->paths + a->paths_at[i];
+	}
+	if (a->count > 0) {
+		service_step(a->bus->service,
+		             &(struct bgp_event){.kind = BGP_EVENT_ADVERTISE, .advertisements = a->list, .count = a->count});
+	}
+	a->count = a->path_length = 0;
+	if (a->path_capacity > PATHS_KEPT) {
+		free(a->paths);
+		a->paths = NULL;
+		a->path_capacity = 0;
+	}
+}
+
+static void add_path(struct advertised *a, const uint32_t *path, size_t count)
+{
+	if (a->path_length + count > a->path_capacity) {
+		a->path_capacity = 2 * (a->path_length + count);
+		a->paths = reallocate(a->paths, a->path_capacity, sizeof *a->paths);
+	}
+	if (count > 0) {
+		memcpy(a->paths + a->path_length, path, count * sizeof *path);
+	}
+	a->paths_at[a->count] = a->path_length;
+	a->path_length += count;
+}
+
+// The key, "<connection id>/<prefix>", alone says what is withdrawn.
+static const char *take(void *context, const struct row_key *key, const void *message)
+{
+	struct advertised *a = context;
+	const Twinspan__AdvertisedRoute *row = message;
+	struct prefix prefix;
+	struct bgp_advertisement *next = &a->list[a->count];
+	*next = (struct bgp_advertisement){.export = a->exports[a->count], .withdrawn = !row};
+	if (strlen(key->id) >= EXPORT_TEXT || !prefix_parse(key->rest, &prefix)) {
+		return "its key is not a connection and a prefix";
+	}
+	if (row && row->origin > 2) {
+		return "its origin is none";
+	}
+	if (!bgp_prefix_from(&prefix, &next->destination)) {
+		return NULL; // IPv6: not said over a session of IPv4
+	}
+	strcpy(a->exports[a->count], key->id);
+	add_path(a, row ? row->as_path : NULL, row ? row->n_as_path : 0);
+	if (row) {
+		next->origin = (uint8_t)row->origin;
+		next->as_path_length = row->n_as_path;
+	}
+	if (++a->count == RUN) {
+		tell(a);
+	}
+	return NULL;
+}
+
+static void state_changed(void *context)
+{
+	struct advertised *a = context;
+	if (feed_has_snapshot(a->feed)) {
+		service_step(a->bus->service, &(struct bgp_event){.kind = BGP_EVENT_ADVERTISED});
+	}
+}
+
+struct advertised *advertised_begin(struct bgp_bus *bus, struct bus *from)
+{
+	static const struct feed_kind kind = {"advertised_route", &twinspan__advertised_route__descriptor, take, tell};
+	struct advertised *a = allocate(sizeof *a);
+	a->bus = bus;
+	a->feed = feed_new(from, "route", &kind, "", a);
+	feed_on_state(a->feed, state_changed, a);
+	return a;
+}
+
+void advertised_end(struct advertised **advertised)
+{
+	feed_free(&(*advertised)->feed);
+	free((*advertised)->paths);
+	free(*advertised);
+	*advertised = NULL;
+}
