@@ -33,11 +33,11 @@ def sh(command, netns=None, check=True):
 
 
 def until(condition, seconds, what):
-    """Waits for a condition; returns its value and how long it took."""
+    """Waits for a condition; returns its value and how long it took. `what` is said when it does not come: a text, or what makes one then."""
     started = time.monotonic()
     while not (value := condition()):
         if time.monotonic() - started > seconds:
-            raise AssertionError(f"{what}: not within {seconds} s")
+            raise AssertionError(f"{what() if callable(what) else what}: not within {seconds} s")
         time.sleep(0.002)
     return value, time.monotonic() - started
 
@@ -186,20 +186,20 @@ class World:
         return self.sessions.rows.get(TUNNEL, tables_pb2.BgpSession())
 
     def wait_state(self, state, seconds=8):
-        return until(lambda: self.session().state == state, seconds, f"session {state}, is {self.session()}")[1]
+        return until(lambda: self.session().state == state, seconds, lambda: f"session {state}, is {self.session()}")[1]
 
     def wait_reason(self, part, seconds=8):
-        return until(lambda: part in self.session().reason, seconds, f"reason {part!r}, is {self.session()}")
+        return until(lambda: part in self.session().reason, seconds, lambda: f"reason {part!r}, is {self.session()}")
 
     def wait_error(self, start, seconds=1):
-        return until(lambda: self.session().last_error.startswith(start), seconds, f"last error {start!r}, is {self.session()}")
+        return until(lambda: self.session().last_error.startswith(start), seconds, lambda: f"last error {start!r}, is {self.session()}")
 
     def prefixes(self):
         with self.buses["route"].lock:
             return {key.split("/", 1)[1] for key in self.learned.rows}
 
     def wait_prefixes(self, wanted, seconds=3):
-        return until(lambda: self.prefixes() == set(wanted), seconds, f"routes {wanted}")[1]
+        return until(lambda: self.prefixes() == set(wanted), seconds, lambda: f"routes {wanted}, are {self.prefixes()}")[1]
 
     def close(self):
         if self.bgp and self.bgp.poll() is None:
