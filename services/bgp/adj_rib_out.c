@@ -55,6 +55,7 @@ void adj_rib_out_free(struct bgp *bgp, struct adj_rib_out *rib)
 
 static void look_again(struct bgp_session *session, struct prefix_slot *slot)
 {
+	invariant(session->established && session->outlet.bit != 0);
 	if (!(slot->pending & session->outlet.bit)) {
 		slot->pending |= session->outlet.bit;
 		list_push(&session->outlet.next, prefix_slot_prefix(slot));
@@ -99,6 +100,7 @@ void outlet_join(struct bgp_session *session, const char *name)
 		if (!rib->sessions[i]) {
 			rib->sessions[i] = session;
 			session->outlet.bit = (uint8_t)(1 << i);
+			invariant(session->outlet.bit != 0);
 			return;
 		}
 	}
@@ -159,6 +161,7 @@ void outlet_stop(struct bgp_session *session)
 	list_fini(&outlet->queue);
 	list_fini(&outlet->next);
 	outlet->at = outlet->advertised = 0;
+	invariant(outlet->queue.count == 0 && outlet->next.count == 0);
 	outlet->refresh_due = false;
 	outlet->end_of_rib_at = INSTANT_NEVER;
 }
@@ -189,6 +192,7 @@ static bool turn_over(struct outlet *outlet)
 		struct pending_route *item = &outlet->queue.items[i];
 		struct prefix_slot *slot =
 		    prefix_table_find(&outlet->rib->table, (struct bgp_prefix){item->address, item->length});
+		invariant(slot && slot->pending & outlet->bit); // a slot stays while somebody has it in its list
 		slot->pending &= (uint8_t)~outlet->bit;
 		item->serial = slot->attributes ? slot->attributes->serial : 0;
 		if (is_dead(slot)) {
@@ -242,6 +246,7 @@ static void mark_sent(struct outlet *outlet, struct prefix_slot *slot)
 		slot->known |= outlet->bit;
 		slot->current |= outlet->bit;
 	} else {
+		invariant(known && outlet->advertised > 0);
 		outlet->advertised -= known;
 		slot->known &= (uint8_t)~outlet->bit;
 		if (is_dead(slot)) {
@@ -291,6 +296,7 @@ static void send_update(struct bgp_session *session, const struct bgp_attributes
 		write_u16(&w, 0);
 	}
 	message_end(&w, 0);
+	invariant(!w.failed);
 	session->bgp->counters[BGP_COUNT_UPDATES_SENT]++;
 	connection_transmit(session->established, writer_bytes(&w));
 }
@@ -327,6 +333,7 @@ void outlet_fill(struct bgp_session *session)
 {
 	struct outlet *outlet = &session->outlet;
 	size_t advertised = outlet->advertised;
+	invariant(session->established && session->established->state == BGP_ESTABLISHED);
 	while (session->established->queued < QUEUED_LIMIT) {
 		if (has_more(session)) {
 			send_update(session, due(outlet)->attributes, false);

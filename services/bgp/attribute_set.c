@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "common/base/alloc.h"
+#include "common/base/invariant.h"
 #include "common/base/map.h"
 #include "services/bgp/as_path.h"
 
@@ -76,6 +77,7 @@ static struct bgp_attributes *set_of(const struct attribute_draft *draft)
 	set->med = draft->med;
 	set->next_hop = draft->next_hop;
 	// A message has 4,096 octets; an AS path of two-octet ASes at most doubles.
+	invariant(length <= UINT16_MAX);
 	set->as_path_octets = (uint16_t)draft->as_path.length;
 	set->communities_octets = (uint16_t)draft->communities.length;
 	set->large_communities_octets = (uint16_t)draft->large_communities.length;
@@ -119,15 +121,21 @@ struct bgp_attributes *attributes_intern(struct attribute_pool *pool, const stru
 
 struct bgp_attributes *attributes_hold(struct bgp_attributes *attributes)
 {
+	invariant(attributes->references > 0 && attributes->references < UINT32_MAX);
 	attributes->references++;
 	return attributes;
 }
 
 void attributes_release(struct attribute_pool *pool, struct bgp_attributes *attributes)
 {
-	if (!attributes || --attributes->references > 0) {
+	if (!attributes) {
 		return;
 	}
+	invariant(attributes->references > 0);
+	if (--attributes->references > 0) {
+		return;
+	}
+	invariant(pool->count > 0);
 	struct bgp_attributes **link = &pool->buckets[attributes->hash & (pool->capacity - 1)];
 	while (*link != attributes) {
 		link = &(*link)->next;

@@ -220,6 +220,7 @@ static void run_timers(struct bgp *bgp)
 		struct bgp_session *session = (struct bgp_session *)((uint8_t *)first - offsetof(struct bgp_session, deadline));
 		session_timers(session);
 		session_settle(session);
+		invariant(session->deadline.position == 0 || session->deadline.at > bgp->now); // or this has no end
 	}
 }
 

@@ -106,6 +106,7 @@ static void restart_keepalive(struct connection *c)
 
 static void open_transport(struct connection *c)
 {
+	invariant(c == &c->session->connections[OUTGOING] || c->transport == 0);
 	struct bgp *bgp = c->session->bgp;
 	c->connect_retry_at = connection_jittered(c, CONNECT_RETRY);
 	c->idle_hold_at = INSTANT_NEVER;

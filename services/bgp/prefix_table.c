@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "common/base/alloc.h"
+#include "common/base/invariant.h"
 
 enum { SMALLEST = 16 };
 
@@ -51,6 +52,7 @@ static void grow(struct prefix_table *table)
 			*probe(&bigger, prefix_slot_prefix(&table->slots[i])) = table->slots[i];
 		}
 	}
+	invariant(bigger.count < bigger.capacity);
 	free(table->slots);
 	*table = bigger;
 }
@@ -80,6 +82,7 @@ struct prefix_slot *prefix_table_insert(struct prefix_table *table, struct bgp_p
 
 void prefix_table_remove(struct prefix_table *table, struct prefix_slot *slot)
 {
+	invariant(table->count > 0 && slot->length != PREFIX_SLOT_EMPTY);
 	size_t mask = table->capacity - 1, hole = (size_t)(slot - table->slots);
 	for (size_t at = (hole + 1) & mask; table->slots[at].length != PREFIX_SLOT_EMPTY; at = (at + 1) & mask) {
 		size_t home = home_of(table, table->slots[at].address, table->slots[at].length);

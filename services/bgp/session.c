@@ -101,6 +101,7 @@ void session_configure(struct bgp_session *session, const struct bgp_session_con
 		outlet_join(session, config->export);
 	}
 	bool limit_changed = session->config.maximum_prefixes != config->maximum_prefixes;
+	invariant(!session->established || session->outlet.bit != 0);
 	session->config = *config;
 	session->config.export = session->outlet.rib->name;
 	if (is_new) {
@@ -236,6 +237,9 @@ void session_settle(struct bgp_session *session)
 		session_changed(session);
 	}
 	arm_idle_hold(session);
+	invariant(session->established || (session->inlet.table.count == 0 && session->outlet.advertised == 0));
+	invariant(session_may_run(session) ||
+	          (!session->established && session->connections[OUTGOING].idle_hold_at == INSTANT_NEVER));
 	if (session->established) {
 		outlet_fill(session);
 	}
