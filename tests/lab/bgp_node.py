@@ -92,7 +92,7 @@ class World:
         self.folder = tempfile.mkdtemp(prefix="bgp-node-")
         os.chmod(self.folder, 0o777)
         mark = uuid.uuid4().hex[:6]
-        self.gateway, self.device = f"b{mark}-g", f"b{mark}-d"
+        self.gateway, self.device, self.link = f"b{mark}-g", f"b{mark}-d", f"v{mark}"
         for netns in (self.gateway, self.device):
             sh(f"ip netns add {netns}")
             sh("ip link set lo up", netns)
