@@ -85,6 +85,7 @@ void vrouter_free(struct vrouter **vrouter)
 	map_free(&v->routes, free);
 	map_free(&v->names, free);
 	pointers_fini(&v->queue);
+	pointers_fini(&v->realised);
 	free(v->host_id);
 	free(v);
 	*vrouter = NULL;
@@ -160,9 +161,8 @@ void vrouter_set_node_gone(struct vrouter *vrouter, const char *id, bool gone)
 		return;
 	}
 	node->gone = gone;
-	struct map_cursor cursor = {0};
-	while (map_next(vrouter->vpcs, &cursor)) {
-		uses_evaluate(vrouter, cursor.value);
+	for (size_t i = 0; i < vrouter->realised.count; i++) {
+		uses_evaluate(vrouter, vrouter->realised.items[i]);
 	}
 }
 
@@ -286,11 +286,12 @@ void vrouter_set_group(struct vrouter *vrouter, const char *id, const struct vro
 {
 	struct names *names = row ? names_copy(row->node_ids, row->node_count) : NULL;
 	struct names *old = names ? map_insert_text(vrouter->groups, id, names) : map_remove_text(vrouter->groups, id);
-	struct map_cursor cursor = {0};
-	while (map_next(vrouter->vpcs, &cursor)) {
-		uses_of_group_evaluate(vrouter, cursor.value, id);
+	for (size_t i = 0; i < vrouter->realised.count; i++) {
+		struct vpc *vpc = vrouter->realised.items[i];
+		invariant(vpc->realised);
+		uses_of_group_evaluate(vrouter, vpc, id);
 		if (!old && names) {
-			destinations_wake(vrouter, cursor.value, "group", id);
+			destinations_wake(vrouter, vpc, "group", id);
 		}
 	}
 	names_free(old);

@@ -121,7 +121,8 @@ struct vpc {
 struct vrouter {
 	char *host_id;
 	struct map *hosts, *nodes, *gateways, *vpcs, *subnets, *tables, *attachments, *groups, *routes, *names;
-	struct pointers queue; // VPCs
+	struct pointers queue;    // VPCs in which something is to be settled
+	struct pointers realised; // VPCs that live here
 };
 
 // vpc.c: VPCs, their tables and numbers; and the small things that all share

@@ -177,6 +177,7 @@ void structure_plan(struct vrouter *vrouter, struct vpc *vpc)
 	if (!realised) {
 		if (vpc->realised) {
 			vpc->realised = false;
+			pointers_remove(&vrouter->realised, vpc);
 			forget_nexthops(vpc);
 			uses_end(vpc);
 			unwant_all(vpc);
@@ -184,7 +185,10 @@ void structure_plan(struct vrouter *vrouter, struct vpc *vpc)
 		evaluate_fixed(vrouter, vpc);
 		return;
 	}
-	vpc->realised = true;
+	if (begins) {
+		vpc->realised = true;
+		pointers_add(&vrouter->realised, vpc);
+	}
 	vpc->planned = map_new(NULL);
 	want(vpc, &(struct vrouter_item){.kind = VROUTER_NAMESPACE});
 	plan_segments(vrouter, vpc);

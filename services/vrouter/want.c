@@ -180,6 +180,7 @@ void vrouter_settle(struct vrouter *vrouter, vrouter_apply_fn *apply, void *cont
 		settle_vpc(vrouter, vpc, apply, context);
 		vpc->queued = false;
 		if (vpc_is_empty(vpc)) {
+			invariant(!vpc->realised);
 			map_remove_text(vrouter->vpcs, vpc->id);
 			vpc_free(vpc);
 		} else if (to_be_read(vpc)) {
