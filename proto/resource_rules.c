@@ -602,6 +602,10 @@ const struct field_rule field_rules[] = {
      .fallback = "8",
      .help = "Tunnels of each VPN connection"},
     {.kind = RESOURCE_QUOTA, .path = "tokens", .maximum = 100000, .fallback = "50", .help = "Tokens of the tenant"},
+    {.kind = RESOURCE_QUOTA,
+     .path = "usage",
+     .flags = FIELD_OUTPUT | FIELD_RUNTIME,
+     .help = "How many of these the tenant has"},
 };
 const size_t field_rule_count = sizeof field_rules / sizeof field_rules[0];
 

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "common/base/invariant.h"
 #include "services/resource/format.h"
 #include "services/resource/store.h"
 
@@ -135,6 +136,7 @@ bool allocate_cloud_addresses(struct draft *draft, const struct record *border_g
 	while (chosen && record_count(connection, "cloudAddresses") < 2) {
 		struct choice choice = choose(draft, border_gateway, chosen);
 		if (choice.node) {
+			invariant(!cloud_address_user(draft, choice.address) && strcmp(choice.node, chosen) != 0);
 			struct record *item = record_append(connection, "cloudAddresses");
 			record_set_text(item, "address", choice.address);
 			record_set_text(item, "nodeId", choice.node);
@@ -190,6 +192,7 @@ bool allocate_inside(const struct draft *draft, const char *border_gateway_id, s
 		*out =
 		    (struct prefix){.address = {4, {169, 254, (uint8_t)(number >> 6), (uint8_t)(number << 2)}}, .length = 30};
 		if (!inside_is_reserved(out) && !is_taken(draft, use, border_gateway_id, number)) {
+			invariant(i < INSIDE_PREFIXES && out->length == 30);
 			return true;
 		}
 	}

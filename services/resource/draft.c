@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "common/base/alloc.h"
+#include "common/base/invariant.h"
 #include "services/resource/store.h"
 
 struct change *draft_change(struct draft *draft, enum resource_kind kind, const char *id)
@@ -102,6 +103,7 @@ struct record *draft_edit(struct draft *draft, enum resource_kind kind, const ch
 	struct change *change = draft_change(draft, kind, id);
 	if (!change) {
 		change = stage(draft, kind, id);
+		invariant(change->before);
 		change->after = record_copy(change->before);
 	}
 	return change->after;
@@ -109,6 +111,7 @@ struct record *draft_edit(struct draft *draft, enum resource_kind kind, const ch
 
 struct change *draft_insert(struct draft *draft, struct record *row)
 {
+	invariant(!draft_find(draft, record_kind(row), record_text(row, "id")));
 	struct change *change = stage(draft, record_kind(row), record_text(row, "id"));
 	change->after = row;
 	return change;

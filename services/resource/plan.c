@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "common/base/invariant.h"
 #include "services/resource/allocate.h"
 #include "services/resource/check.h"
 #include "services/resource/kind.h"
@@ -39,7 +40,7 @@ struct actor actor_of_token(const struct record *token)
 
 bool resource_may_read(const struct actor *actor, enum resource_kind kind, struct problem *problem)
 {
-	if (kind_rules[kind].region_only && actor->tenant[0]) {
+	if (kind_rules[kind].region_only && actor->tenant[0] && kind != RESOURCE_QUOTA) {
 		return problem_set(problem, 403, "forbidden", NULL, NULL, "a %s belongs to the region, not to a tenant",
 		                   kind_rules[kind].singular);
 	}
@@ -51,6 +52,9 @@ bool resource_may_read(const struct actor *actor, enum resource_kind kind, struc
 
 bool resource_visible(const struct actor *actor, const struct record *row)
 {
+	if (actor->tenant[0] && record_kind(row) == RESOURCE_QUOTA) {
+		return record_is(row, "id", actor->tenant); // its own
+	}
 	bool region_only = kind_rules[record_kind(row)].region_only;
 	return !actor->tenant[0] || (!region_only && record_is(row, "tenant", actor->tenant));
 }
@@ -59,6 +63,10 @@ static bool may_write(const struct actor *actor, enum resource_kind kind, struct
 {
 	if (!resource_may_read(actor, kind, problem)) {
 		return false;
+	}
+	if (kind_rules[kind].region_only && actor->tenant[0]) {
+		return problem_set(problem, 403, "forbidden", NULL, NULL,
+		                   "a %s is changed by the region's administrators alone", kind_rules[kind].singular);
 	}
 	enum role least = kind_rules[kind].admin_only ? ROLE_ADMIN : ROLE_OPERATOR;
 	if (actor->role < least) {
@@ -294,10 +302,12 @@ static void date_changes(struct draft *draft)
 	time_format(draft->request->now, now);
 	for (size_t i = 0; i < draft->plan->count; i++) {
 		struct change *change = &draft->plan->changes[i];
+		invariant(change->after || !change->answer); // what is answered with is there
 		if (change->before && change->after &&
 		    (change->secret.length || !record_equal(change->before, change->after))) {
 			record_set_number(change->after, "revision", record_number(change->before, "revision") + 1);
 			record_set_text(change->after, "updatedAt", now);
+			invariant(record_number(change->after, "revision") > record_number(change->before, "revision"));
 		}
 	}
 }

@@ -180,6 +180,21 @@ static void show_tunnel(const struct resource *resource, struct record *row)
 	list_weak(row);
 }
 
+static void show_usage(const struct resource *resource, struct record *row)
+{
+	static const struct {
+		enum resource_kind kind;
+		const char *path;
+	} counted[] = {{RESOURCE_BORDER_GATEWAY, "usage.borderGateways"},
+	               {RESOURCE_CUSTOMER_GATEWAY, "usage.customerGateways"},
+	               {RESOURCE_VPC, "usage.vpcs"},
+	               {RESOURCE_TOKEN, "usage.tokens"}};
+	for (size_t i = 0; i < sizeof counted / sizeof counted[0]; i++) {
+		struct index_key key = {counted[i].kind, "tenant", record_text(row, "id")};
+		record_set_number(row, counted[i].path, index_count(resource->index, key));
+	}
+}
+
 static void show_node(const struct resource *resource, struct record *row)
 {
 	for (size_t i = 0; i < NODE_SERVICES; i++) {
@@ -199,6 +214,9 @@ struct record *resource_show(const struct resource *resource, const struct recor
 		break;
 	case RESOURCE_VPN_CONNECTION:
 		record_set_text(shown, "haStatus", ha_status(resource, row));
+		break;
+	case RESOURCE_QUOTA:
+		show_usage(resource, shown);
 		break;
 	case RESOURCE_NODE:
 		show_node(resource, shown);

@@ -165,6 +165,8 @@ void resource_apply(struct resource *resource, struct plan *plan)
 {
 	for (size_t i = 0; i < plan->count; i++) {
 		struct change *change = &plan->changes[i];
+		// A plan is of the rows as they are: nothing came between.
+		invariant(change->before == resource_find(resource, change->kind, change->id));
 		if (change->after) {
 			resource_load(resource, change->after);
 		} else {

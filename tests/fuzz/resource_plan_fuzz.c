@@ -26,6 +26,9 @@ enum { ACTORS = sizeof actors / sizeof actors[0] };
 static bool is_foreign(const struct world *world, const struct record *row)
 {
 	enum resource_kind kind = record_kind(row);
+	if (kind == RESOURCE_QUOTA) {
+		return world->actor.tenant[0] && !record_is(row, "id", world->actor.tenant);
+	}
 	return world->actor.tenant[0] && (kind_rules[kind].region_only || !record_is(row, "tenant", world->actor.tenant));
 }
 

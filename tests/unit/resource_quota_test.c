@@ -122,6 +122,19 @@ static void test_whose(void **state)
 	}
 	refused(&r, 409, "quota", "", RESOURCE_BORDER_GATEWAY, "{'tenant':'other'}");
 	record_free(&defaults);
+	// A tenant sees its own, with what it has of it, and changes none.
+	struct record *shown = resource_show(r.resource, resource_find(r.resource, RESOURCE_QUOTA, "acme"), true);
+	assert_int_equal(record_number(shown, "vpcs"), 1);
+	assert_int_equal(record_number(shown, "usage.vpcs"), 1);
+	assert_int_equal(record_number(shown, "usage.borderGateways"), 0);
+	record_free(&shown);
+	strcpy(r.actor.tenant, "acme");
+	assert_true(resource_may_read(&r.actor, RESOURCE_QUOTA, &r.problem));
+	assert_true(resource_visible(&r.actor, resource_find(r.resource, RESOURCE_QUOTA, "acme")));
+	assert_int_equal(request(&r, ACTION_UPDATE, RESOURCE_QUOTA, "acme", "{'vpcs':100}"), 403);
+	assert_int_equal(request(&r, ACTION_CREATE, RESOURCE_QUOTA, NULL, "{'name':'third'}"), 403);
+	strcpy(r.actor.tenant, "other");
+	assert_false(resource_visible(&r.actor, resource_find(r.resource, RESOURCE_QUOTA, "acme")));
 	region_free(&r);
 }
 
