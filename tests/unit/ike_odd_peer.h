@@ -290,7 +290,8 @@ static inline void pair_run(struct pair *p, duration time)
 static inline void pair_begin(struct pair *p, int index)
 {
 	struct pair_end *e = &p->ends[index];
-	uint8_t seed[32] = {(uint8_t)(index + 1), (uint8_t)p->datagrams[index]};
+	static uint8_t pairs; // each has nonces of its own
+	uint8_t seed[32] = {(uint8_t)(index + 1), (uint8_t)p->datagrams[index], ++pairs};
 	e->ike = ike_new(seed);
 	pair_step(p, index, &(struct ike_event){.kind = IKE_EVENT_START});
 }

@@ -133,6 +133,7 @@ void child_linger(struct ike *ike, struct ike_sa *sa, struct child_sa *child)
 	if (child->state == CHILD_LINGERING) {
 		return;
 	}
+	invariant(child->sa == sa && map_find(ike->child_spis, spi_key(&child->spi_in)) == child);
 	child->state = CHILD_LINGERING;
 	child->in_use = false;
 	child->remove_at = ike->now + SECONDS(LINGER_SECONDS);
@@ -172,6 +173,7 @@ static void set_in_use(struct ike *ike, struct ike_sa *sa, struct child_sa *chil
 
 void child_use(struct ike *ike, struct ike_sa *sa, struct child_sa *child)
 {
+	invariant(child->sa == sa && child->state != CHILD_LINGERING);
 	set_in_use(ike, sa, child, true);
 	const struct tunnel *tunnel = sa->tunnel;
 	for (size_t i = 0; i < tunnel->sa_count; i++) {

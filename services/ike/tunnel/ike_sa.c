@@ -15,6 +15,7 @@ enum {
 	BESIDE_SECONDS = 1,    // how long we still receive on the one that we replaced with another
 	DUPLICATES_MAX = 2,    // so many closed in DUPLICATE_PAUSE seconds are enough
 	DUPLICATE_PAUSE = 600,
+	STANDING_MAX = 4, // of a device that makes another whenever one is closed
 };
 
 static struct bytes spi_key(const uint64_t *spi)
@@ -72,6 +73,22 @@ struct ike_sa *ike_sa_new(struct ike *ike, struct tunnel *tunnel, bool initiator
 	random_fill(&ike->random, &sa->next_iv, sizeof sa->next_iv);
 	tunnel->sas[tunnel->sa_count++] = sa;
 	return sa;
+}
+
+// The peer has what takes the place of `standing`, so there must be a place for it: who is least missed goes.
+void ike_sa_make_room(struct ike *ike, struct tunnel *tunnel, const struct ike_sa *standing)
+{
+	static const uint8_t least_missed[] = {IKE_SA_CLOSED, IKE_SA_HALF_OPEN, IKE_SA_CLOSING, IKE_SA_REPLACED,
+	                                       IKE_SA_INIT_SENT};
+	for (size_t k = 0; k < sizeof least_missed && tunnel->sa_count == TUNNEL_SAS_MAX; k++) {
+		for (size_t i = 0; i < tunnel->sa_count; i++) { // the oldest comes first
+			struct ike_sa *sa = tunnel->sas[i];
+			if (sa != standing && sa->state == least_missed[k]) {
+				ike_sa_remove(ike, sa);
+				break;
+			}
+		}
+	}
 }
 
 void ike_sa_index(struct ike *ike, struct ike_sa *sa)
@@ -279,16 +296,16 @@ static void resolve_crossing(struct ike *ike, struct ike_sa *a, struct ike_sa *b
 	}
 }
 
-static bool is_second(const struct ike_sa *sa, const struct ike_sa *newest)
+// Of those that stand beside `newest`, are there already as many that are newer than `sa` as may stay?
+static bool is_one_too_many(const struct ike_sa *sa, const struct ike_sa *newest)
 {
 	const struct tunnel *tunnel = sa->tunnel;
+	size_t newer = 0;
 	for (size_t i = 0; i < tunnel->sa_count; i++) {
 		const struct ike_sa *other = tunnel->sas[i];
-		if (other != sa && other != newest && other->state == IKE_SA_ESTABLISHED && other->created > sa->created) {
-			return false;
-		}
+		newer += other != sa && other != newest && other->state == IKE_SA_ESTABLISHED && other->created > sa->created;
 	}
-	return true;
+	return newer + 2 > STANDING_MAX;
 }
 
 // `other` has its place taken by `sa`. Who made `sa` closes it: at once, as soon as what is under way has come; the other end
@@ -297,7 +314,7 @@ static void superseded(struct ike *ike, struct ike_sa *sa, struct ike_sa *other)
 {
 	if (sa->initiator) {
 		replaced(ike, other, SECONDS(BESIDE_SECONDS));
-	} else if (!is_second(other, sa) || may_close_duplicate(ike, sa->tunnel)) {
+	} else if (may_close_duplicate(ike, sa->tunnel) || is_one_too_many(other, sa)) {
 		replaced(ike, other, SECONDS(DUPLICATE_SECONDS));
 	}
 }

@@ -2,16 +2,7 @@
 // moved it, and the evidence that liveness goes by (RFC 7296 §2.4).
 #include "services/ike/tunnel/tunnel.h"
 
-// A dataplane that was restarted counts from 0 again; what it had counted before still counts.
-static void count(struct traffic_count *counted, uint64_t bytes, uint64_t packets)
-{
-	if (packets < counted->packets || bytes < counted->bytes) {
-		counted->bytes_before += counted->bytes;
-		counted->packets_before += counted->packets;
-	}
-	counted->bytes = bytes;
-	counted->packets = packets;
-}
+#include "common/base/invariant.h"
 
 static uint64_t bytes_of(const struct traffic_count *counted)
 {
@@ -21,6 +12,18 @@ static uint64_t bytes_of(const struct traffic_count *counted)
 static uint64_t packets_of(const struct traffic_count *counted)
 {
 	return counted->packets_before + counted->packets;
+}
+
+// A dataplane that was restarted counts from 0 again; what it had counted before still counts.
+static void count(struct traffic_count *counted, uint64_t bytes, uint64_t packets)
+{
+	if (packets < counted->packets || bytes < counted->bytes) {
+		counted->bytes_before += counted->bytes;
+		counted->packets_before += counted->packets;
+	}
+	counted->bytes = bytes;
+	counted->packets = packets;
+	invariant(bytes_of(counted) >= bytes);
 }
 
 // Traffic that comes in is a sign of life; traffic that went out with none coming in since the last report is a reason to ask.
@@ -80,13 +83,16 @@ void tunnel_usage(struct ike *ike, const struct sa_usage *usage)
 	}
 	struct child_sa *child = found;
 	struct ike_sa *sa = child->sa;
+	invariant(child->spi_in == usage->inbound_spi && child_find_in(sa, child->spi_in) == child);
 	take_evidence(ike, sa, child, usage);
 	bool received = usage->packets_in > child->in.packets;
 	count(&child->in, usage->bytes_in, usage->packets_in);
 	count(&child->out, usage->bytes_out, usage->packets_out);
-	if (received && child->state == CHILD_LIVE && !child->in_use && sa->state == IKE_SA_ESTABLISHED) {
-		child->confirmed_at = ike->now; // the peer sends on it, so it has it
-		child_use(ike, sa, child);
+	if (received && child->state == CHILD_LIVE && sa->state == IKE_SA_ESTABLISHED) {
+		child->confirmed_at = instant_min(child->confirmed_at, ike->now); // the peer sends on it, so it has it
+		if (!child->in_use) {
+			child_use(ike, sa, child);
+		}
 	}
 	check_lifetime(ike, child, usage);
 	follow_nat(ike, sa, usage);

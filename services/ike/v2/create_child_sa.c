@@ -3,6 +3,7 @@
 // here, by its responder when the peer shows that it has it.
 #include "services/ike/v2/exchanges.h"
 
+#include "common/base/invariant.h"
 #include <stdio.h>
 #include <string.h>
 
@@ -120,6 +121,7 @@ void create_child_begin(struct ike *ike, struct ike_sa *sa, struct child_sa *old
 	if (old) {
 		chain_notify(&chain, PROTOCOL_ESP, spi_octets(old->spi_in, spi), REKEY_SA, (struct bytes){0});
 	}
+	invariant(request->kind == REQUEST_NONE && sa->state == IKE_SA_ESTABLISHED && (!old || old->state == CHILD_LIVE));
 	request->old_spi = old ? old->spi_in : 0;
 	request->new_spi = child_spi_new(ike);
 	request->nonce.length = NONCE_OURS;
@@ -155,6 +157,7 @@ static struct child_sa *find_old(const struct ike_sa *sa)
 
 static void replaced(struct ike *ike, struct ike_sa *sa, struct child_sa *child)
 {
+	invariant(child->state == CHILD_LIVE && child->sa == sa);
 	child->state = CHILD_REPLACED;
 	child->remove_at = ike->now + SECONDS(REPLACED_SECONDS);
 	sa->dirty = true;
@@ -300,6 +303,7 @@ void create_child_response(struct ike *ike, struct ike_sa *sa, const struct payl
 	struct ke_payload ke = {0};
 	struct shared_secret shared = {0};
 	bool rekey = request->kind == REQUEST_REKEY_CHILD;
+	invariant(rekey || request->kind == REQUEST_NEW_CHILD);
 	if (notification_find_error(payloads, &n)) {
 		refused(ike, sa, &n);
 		request_done(ike, sa);

@@ -2,12 +2,14 @@
 // that asks whether the peer is alive.
 #include "services/ike/v2/exchanges.h"
 
+#include "common/base/invariant.h"
 #include <stdio.h>
 
 enum { CLOSES_ALL_MILLISECONDS = 300, IDLE_SECONDS = 5 };
 
 void informational_begin(struct ike *ike, struct ike_sa *sa, enum request_kind kind, uint32_t spi_in)
 {
+	invariant(sa->request.kind == REQUEST_NONE && (kind == REQUEST_DELETE_CHILD) == (spi_in != 0));
 	uint8_t inner[128];
 	struct writer w = writer_of(inner, sizeof inner);
 	struct chain chain = chain_begin(&w);
@@ -67,9 +69,11 @@ static void delete_children(struct ike *ike, struct ike_sa *sa, const struct del
 		if (!crossing) {
 			chain_delete_child(chain, spi_in); // when both delete it, the answer is empty (§1.4.1)
 		}
-		if (was_live && child_count_live(sa) == 0) {
+		if (child_count_live(sa) == 0) {
 			// A peer that closes everything does so in a moment.
 			sa->new_child_at = ike->now + MILLISECONDS(CLOSES_ALL_MILLISECONDS);
+		}
+		if (was_live && child_count_live(sa) == 0) {
 			tunnel_event(ike, sa->tunnel, "child-sa-deleted", "by the peer");
 			snprintf(sa->tunnel->reason, sizeof sa->tunnel->reason, "the peer closed the child SA");
 		}

@@ -59,6 +59,7 @@ struct algorithms rekey_attempts_offer(struct rekey_attempts *attempts, const st
 	struct algorithms offer = *ours;
 	int place = place_of(ours, group);
 	invariant(place >= 0 && place < GROUPS_MAX);
+	invariant(!(attempts->tried & 1u << place)); // none is offered again before the next round
 	attempts->offered = group;
 	if (ours->group_count == 0) {
 		return offer;

@@ -2,6 +2,7 @@
 // made it deletes the old one.
 #include "services/ike/v2/exchanges.h"
 
+#include "common/base/invariant.h"
 #include <string.h>
 
 enum {
@@ -27,10 +28,12 @@ static bool read_spi(struct bytes octets, uint64_t *out)
 static struct ike_sa *successor(struct ike *ike, struct ike_sa *old, bool initiator, uint64_t spi_i, uint64_t spi_r,
                                 const struct suite *suite, const struct key_inputs *inputs)
 {
+	ike_sa_make_room(ike, old->tunnel, old);
 	struct ike_sa *sa = ike_sa_new(ike, old->tunnel, initiator);
 	if (!sa) {
 		return NULL;
 	}
+	invariant(old->state >= IKE_SA_ESTABLISHED && old->tunnel == sa->tunnel);
 	sa->spi_i = spi_i;
 	sa->spi_r = spi_r;
 	ike_sa_index(ike, sa);
@@ -52,8 +55,10 @@ static struct ike_sa *successor(struct ike *ike, struct ike_sa *old, bool initia
 
 static void take_over(struct ike *ike, struct ike_sa *old, struct ike_sa *sa, const char *by)
 {
+	invariant(sa != old && sa->state == IKE_SA_ESTABLISHED && old->child_count + sa->child_count <= CHILDREN_MAX);
 	sa->provisional = false;
 	ike_sa_move_children(ike, old, sa);
+	invariant(old->child_count == 0);
 	sa->tunnel->ike_rekeys++;
 	sa->tunnel->status_dirty = true;
 	tunnel_event(ike, sa->tunnel, "ike-sa-rekeyed", "%s", by);
