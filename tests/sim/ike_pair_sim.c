@@ -1,372 +1,13 @@
 // Two IKE cores against each other on a virtual clock, over a network with seeded loss, duplication, reordering and delay:
-// every suite and group, rekeying of both kinds from both ends with collisions, kills with restoration from the saved states
-// between any two steps, losses of all state, silence. All the while each end sends ESP on the child SA that its dataplane
-// would use. Held after every step: what is sent on the SA in use is received by the other end (as long as no end has lost the
-// tunnel); keys of both ends agree. Held in the end, when the network has calmed down: both tunnels UP, one IKE SA and one
-// child SA, the same at both ends. SEEDS says how many seeds (default 1000), SEED runs a single one, TRACE prints what happens.
-#include <inttypes.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
+// every suite and group, each end with lists of its own, a dataplane that is late, rekeying of both kinds from both ends with
+// collisions, kills with restoration from the saved states between any two steps, losses of all state, silence. All the while
+// each end sends ESP on the child SA that its dataplane would use. Held after every step: what is sent on the SA in use is
+// received by the other end (as long as no end has lost the tunnel); keys of both ends agree. Held in the end, when the network
+// has calmed down: both tunnels UP, one IKE SA and one child SA, the same at both ends. SEEDS says how many seeds (default
+// 1000), SEED runs a single one, TRACE prints what happens.
+#include "tests/sim/ike_world.h"
 
-#include <cmocka.h>
-
-#include "common/base/alloc.h"
-#include "common/base/random.h"
-#include "services/ike/ike.h"
-#include "services/ike/wire/ikev2.h"
-
-enum { CHAOS_SECONDS = 90, CALM_SECONDS = 180, ROWS_MAX = 64, STATES_MAX = 64 };
-
-struct saved {
-	uint64_t key;
-	uint8_t *octets;
-	size_t length;
-};
-struct side {
-	struct ike *ike;
-	struct tunnel_config config;
-	struct secret secret;
-	struct saved states[STATES_MAX];
-	size_t state_count;
-	struct child_row rows[ROWS_MAX];
-	uint64_t packets_in[ROWS_MAX];
-	instant last_in[ROWS_MAX];
-	size_t row_count;
-	struct tunnel_status_row status;
-	instant disrupted; // when this end last lost or gained a tunnel, not counting rekeying
-	bool deaf;         // its network is cut
-};
-struct packet {
-	instant at;
-	uint64_t order;
-	int from;
-	bool esp;
-	uint32_t spi;
-	instant sent;
-	struct secret key;
-	struct ike_datagram datagram;
-	uint8_t *octets;
-};
-struct world {
-	uint64_t seed;
-	struct random random;
-	instant now;
-	uint64_t order;
-	struct side sides[2];
-	struct packet *packets;
-	size_t packet_count, packet_capacity;
-	uint32_t loss, duplicates, delay; // percent, percent, milliseconds
-	uint32_t kills;                   // per mille of the steps
-	bool calm, trace;
-	uint64_t esp_sent, esp_lost, rekeys;
-};
-
-static void broken(const struct world *w, const char *what)
-{
-	print_error("SEED=%" PRIu64 " at %.3f s: %s\n", w->seed, (double)w->now / 1e6, what);
-	for (int i = 0; i < 2; i++) {
-		const struct side *s = &w->sides[i];
-		struct ike_gauges g = ike_gauges(s->ike);
-		print_error("  side %d: state %d (%s) ike-sas %zu child-sas %zu\n", i, s->status.state, s->status.reason,
-		            g.ike_sas, g.child_sas);
-		for (size_t k = 0; k < s->row_count; k++) {
-			print_error("    in %08x out %08x use %d generation %" PRIu64 "\n", s->rows[k].inbound.spi,
-			            s->rows[k].outbound.spi, s->rows[k].outbound_in_use, s->rows[k].generation);
-		}
-	}
-	fail();
-}
-
-static void trace(const struct world *w, int index, const char *what, const char *detail)
-{
-	if (w->trace) {
-		print_message("%9.3f %d %s %s\n", (double)w->now / 1e6, index, what, detail);
-	}
-}
-
-static uint32_t chance(struct world *w, uint32_t bound)
-{
-	return random_below(&w->random, bound);
-}
-
-// ---- the network ----
-static void put_packet(struct world *w, struct packet packet, const uint8_t *octets, size_t length)
-{
-	if (w->packet_count == w->packet_capacity) {
-		w->packet_capacity = w->packet_capacity ? 2 * w->packet_capacity : 64;
-		w->packets = reallocate(w->packets, w->packet_capacity, sizeof *w->packets);
-	}
-	packet.at = w->now + MILLISECONDS(1 + chance(w, w->delay));
-	packet.order = w->order++;
-	packet.sent = w->now;
-	packet.octets = allocate(length + 1);
-	if (length > 0) {
-		memcpy(packet.octets, octets, length);
-	}
-	packet.datagram.octets = (struct bytes){packet.octets, length};
-	w->packets[w->packet_count++] = packet;
-}
-
-static void transmit(struct world *w, struct packet packet, const uint8_t *octets, size_t length)
-{
-	if (w->sides[0].deaf || w->sides[1].deaf || (!w->calm && chance(w, 100) < w->loss)) {
-		return;
-	}
-	put_packet(w, packet, octets, length);
-	if (!w->calm && chance(w, 100) < w->duplicates) {
-		put_packet(w, packet, octets, length);
-	}
-}
-
-// ---- a side ----
-static struct child_row *find_row(struct side *s, uint32_t spi)
-{
-	for (size_t i = 0; i < s->row_count; i++) {
-		if (s->rows[i].inbound.spi == spi) {
-			return &s->rows[i];
-		}
-	}
-	return NULL;
-}
-
-static void put_row(struct world *w, struct side *s, const struct child_row *row)
-{
-	struct child_row *found = find_row(s, row->inbound.spi);
-	if (!found) {
-		if (s->row_count == ROWS_MAX) {
-			broken(w, "too many child SAs");
-		}
-		s->packets_in[s->row_count] = 0;
-		s->last_in[s->row_count] = INSTANT_NEVER;
-		found = &s->rows[s->row_count++];
-	} else if (!secret_equal(&found->inbound.encryption_key, &row->inbound.encryption_key)) {
-		broken(w, "a child SA changed its key");
-	}
-	*found = *row;
-}
-
-static void remove_row(struct side *s, uint32_t spi)
-{
-	for (size_t i = 0; i < s->row_count; i++) {
-		if (s->rows[i].inbound.spi == spi) {
-			s->row_count--;
-			s->rows[i] = s->rows[s->row_count];
-			s->packets_in[i] = s->packets_in[s->row_count];
-			s->last_in[i] = s->last_in[s->row_count];
-			return;
-		}
-	}
-}
-
-static void remove_state(struct side *s, uint64_t key)
-{
-	for (size_t i = 0; i < s->state_count; i++) {
-		if (s->states[i].key == key) {
-			free(s->states[i].octets);
-			s->states[i] = s->states[--s->state_count];
-			return;
-		}
-	}
-}
-
-static void put_state(struct world *w, struct side *s, const struct ike_action *action)
-{
-	remove_state(s, action->key);
-	if (s->state_count == STATES_MAX) {
-		broken(w, "too many saved states");
-	}
-	struct saved *saved = &s->states[s->state_count++];
-	*saved = (struct saved){.key = action->key, .octets = allocate(action->length), .length = action->length};
-	memcpy(saved->octets, action->octets, action->length);
-}
-
-static void apply(struct world *w, int index, struct ike_actions *actions, bool drop_sends)
-{
-	struct side *s = &w->sides[index];
-	for (size_t i = 0; i < actions->count; i++) {
-		const struct ike_action *action = &actions->items[i];
-		switch (action->kind) {
-		case IKE_ACTION_SEND:
-			if (w->trace) {
-				const uint8_t *h =
-				    action->octets + (action->datagram.local_port == IKE_NAT_PORT ? NON_ESP_MARKER_LENGTH : 0);
-				char d[96];
-				snprintf(d, sizeof d, "%02x%02x%02x%02x %s exchange %u message %u%s", h[0], h[1], h[2], h[3],
-				         h[19] & FLAG_RESPONSE ? "response" : "request", h[18], h[23],
-				         drop_sends ? " (not sent)" : "");
-				trace(w, index, "  send", d);
-			}
-			if (!drop_sends) {
-				transmit(w, (struct packet){.from = index, .datagram = action->datagram}, action->octets,
-				         action->length);
-			}
-			break;
-		case IKE_ACTION_PUT_CHILD: {
-			char d[64];
-			snprintf(d, sizeof d, "%08x use %d", action->child->inbound.spi, action->child->outbound_in_use);
-			trace(w, index, "  put", d);
-			put_row(w, s, action->child);
-			break;
-		}
-		case IKE_ACTION_REMOVE_CHILD:
-			trace(w, index, "  remove", "");
-			remove_row(s, action->child->inbound.spi);
-			break;
-		case IKE_ACTION_PUT_STATE:
-			put_state(w, s, action);
-			break;
-		case IKE_ACTION_REMOVE_STATE:
-			remove_state(s, action->key);
-			break;
-		case IKE_ACTION_STATUS:
-			s->status = *action->status;
-			break;
-		case IKE_ACTION_REMOVE_STATUS:
-			break;
-		case IKE_ACTION_EVENT:
-			trace(w, index, action->event->event, action->event->detail);
-			if (strcmp(action->event->event, "tunnel-down") == 0 ||
-			    strcmp(action->event->event, "ike-sa-established") == 0) {
-				s->disrupted = w->now;
-			}
-			if (strstr(action->event->event, "rekeyed")) {
-				w->rekeys++;
-			}
-			break;
-		}
-	}
-	ike_actions_clear(actions);
-}
-
-static void restart(struct world *w, int index, bool lose_state)
-{
-	struct side *s = &w->sides[index];
-	uint8_t seed[32];
-	trace(w, index, lose_state ? "begun with nothing" : "restored", "");
-	random_fill(&w->random, seed, sizeof seed);
-	ike_free(&s->ike);
-	s->ike = ike_new(seed);
-	struct saved old[STATES_MAX];
-	size_t old_count = s->state_count;
-	memcpy(old, s->states, sizeof old);
-	struct child_row *rows = allocate_array(ROWS_MAX, sizeof *rows);
-	size_t row_count = s->row_count;
-	memcpy(rows, s->rows, sizeof s->rows);
-	s->state_count = s->row_count = 0; // the tables of a new incarnation are empty until it fills them
-	struct ike_actions actions = {0};
-	for (size_t i = 0; i < old_count; i++) {
-		struct ike_event event = {.kind = IKE_EVENT_RESTORE, .bytes = {old[i].octets, old[i].length}};
-		if (!lose_state) {
-			ike_step(s->ike, &event, w->now, &actions);
-			apply(w, index, &actions, false);
-		}
-		free(old[i].octets);
-	}
-	ike_step(s->ike, &(struct ike_event){.kind = IKE_EVENT_START}, w->now, &actions);
-	apply(w, index, &actions, false);
-	ike_step(s->ike, &(struct ike_event){.kind = IKE_EVENT_SECRET, .text = s->config.id, .secret = &s->secret}, w->now,
-	         &actions);
-	apply(w, index, &actions, false);
-	ike_step(s->ike, &(struct ike_event){.kind = IKE_EVENT_TUNNEL, .tunnel = &s->config}, w->now, &actions);
-	apply(w, index, &actions, false);
-	ike_step(s->ike, &(struct ike_event){.kind = IKE_EVENT_TUNNELS_KNOWN}, w->now, &actions);
-	apply(w, index, &actions, false);
-	ike_actions_free(&actions);
-	// What a restored core did not put again is gone from the dataplane: it must have been lingering or unfinished only.
-	for (size_t i = 0; i < row_count && !lose_state && s->status.state == TUNNEL_UP; i++) {
-		bool kept = find_row(s, rows[i].inbound.spi) != NULL;
-		if (!kept && rows[i].outbound_in_use) {
-			broken(w, "a restart lost the child SA in use");
-		}
-	}
-	free(rows);
-	if (lose_state) {
-		s->disrupted = w->now;
-	}
-}
-
-static void step(struct world *w, int index, const struct ike_event *event)
-{
-	struct side *s = &w->sides[index];
-	struct ike_actions actions = {0};
-	ike_step(s->ike, event, w->now, &actions);
-	uint32_t kill = w->calm ? 1000 : chance(w, 1000);
-	if (kill < w->kills / 2) {
-		// Killed before anything of this step was safe: it never was, as if the datagram had been lost.
-		ike_actions_free(&actions);
-		restart(w, index, false);
-		return;
-	}
-	apply(w, index, &actions, kill < w->kills); // or killed before its datagrams left
-	ike_actions_free(&actions);
-	if (kill < w->kills) {
-		restart(w, index, false);
-	}
-}
-
-// ---- traffic ----
-static struct child_row *outbound(struct side *s)
-{
-	struct child_row *best = NULL;
-	for (size_t i = 0; i < s->row_count; i++) {
-		if (s->rows[i].outbound_in_use && (!best || s->rows[i].generation > best->generation)) {
-			best = &s->rows[i];
-		}
-	}
-	return best;
-}
-
-static void send_esp(struct world *w, int index)
-{
-	struct child_row *row = outbound(&w->sides[index]);
-	if (row) {
-		transmit(
-		    w,
-		    (struct packet){.from = index, .esp = true, .spi = row->outbound.spi, .key = row->outbound.encryption_key},
-		    NULL, 0);
-		w->esp_sent++;
-	}
-}
-
-static void receive_esp(struct world *w, const struct packet *packet)
-{
-	struct side *s = &w->sides[!packet->from];
-	struct child_row *row = find_row(s, packet->spi);
-	if (row) {
-		if (!secret_equal(&row->inbound.encryption_key, &packet->key)) {
-			broken(w, "the ends of a child SA have different keys");
-		}
-		s->packets_in[row - s->rows]++;
-		s->last_in[row - s->rows] = w->now;
-		return;
-	}
-	w->esp_lost++;
-	instant quiet = packet->sent - SECONDS(45);
-	if (w->sides[0].disrupted < quiet && w->sides[1].disrupted < quiet && w->sides[0].status.state == TUNNEL_UP &&
-	    w->sides[1].status.state == TUNNEL_UP) {
-		broken(w, "a packet was sent on a child SA that the other end does not have");
-	}
-}
-
-static void tell_usage(struct world *w, int index)
-{
-	struct side *s = &w->sides[index];
-	for (size_t i = 0; i < s->row_count; i++) {
-		struct ike_event event = {.kind = IKE_EVENT_USAGE,
-		                          .usage = {.inbound_spi = s->rows[i].inbound.spi,
-		                                    .packets_in = s->packets_in[i],
-		                                    .bytes_in = 100 * s->packets_in[i],
-		                                    .last_in = s->last_in[i]}};
-		if (s->packets_in[i] > 0) {
-			step(w, index, &event);
-		}
-	}
-}
+enum { CHAOS_SECONDS = 90, CALM_SECONDS = 180, HAPPENINGS = 24 };
 
 // ---- the course of a run ----
 static void deliver(struct world *w, size_t at)
@@ -388,11 +29,16 @@ static void deliver(struct world *w, size_t at)
 	free(packet.octets);
 }
 
+// Each seed has some of the happenings and not the others: so a rare one is not always hidden behind a frequent one.
 static void happen(struct world *w)
 {
 	int index = (int)chance(w, 2);
 	struct side *s = &w->sides[index];
-	switch (chance(w, 24)) {
+	uint32_t what = chance(w, HAPPENINGS);
+	if (!(w->happenings & 1u << what)) {
+		return;
+	}
+	switch (what) {
 	case 0:
 	case 1:
 	case 2:
@@ -508,23 +154,42 @@ static bool mirrored(struct world *w)
 	       ga.half_open == 0 && gb.half_open == 0;
 }
 
-static void choose_algorithms(struct world *w, struct algorithms *ike, struct algorithms *child)
+// Adds up to two others, in any order: each end has a list of its own, and one thing at least is on both.
+static uint8_t mixed(struct world *w, uint8_t *list, uint8_t common, const uint8_t *others, uint32_t other_count)
+{
+	uint8_t count = 1;
+	list[0] = common;
+	for (uint32_t i = chance(w, 3); i > 0; i--) {
+		uint8_t other = others[chance(w, other_count)];
+		if (!memchr(list, other, count)) {
+			uint32_t place = chance(w, count + 1u);
+			memmove(list + place + 1, list + place, count - place);
+			list[place] = other;
+			count++;
+		}
+	}
+	return count;
+}
+
+static void choose_algorithms(struct world *w, struct algorithms ike[2], struct algorithms child[2])
 {
 	static const uint8_t groups[] = {GROUP_CURVE25519, GROUP_ECP_256,   GROUP_ECP_384,   GROUP_ECP_521,
 	                                 GROUP_MODP_1024,  GROUP_MODP_2048, GROUP_MODP_1536, GROUP_MODP_3072};
+	static const uint8_t encryption[] = {1, 2, 3, 4, 5}, integrity[] = {1, 2, 3, 4};
 	// Mostly the quick ones, the slow ones now and then; those of 4096 and beyond have their own test.
 	uint32_t pick = chance(w, 80);
-	uint8_t group = groups[pick < 8 ? pick : pick % 2];
-	*ike = (struct algorithms){.encryption = {(uint8_t)(1 + chance(w, 5))},
-	                           .integrity = {(uint8_t)(1 + chance(w, 4))},
-	                           .groups = {group},
-	                           .encryption_count = 1,
-	                           .integrity_count = 1,
-	                           .group_count = 1};
-	*child = *ike;
-	child->encryption[0] = (uint8_t)(1 + chance(w, 5));
-	child->integrity[0] = (uint8_t)(1 + chance(w, 4));
-	child->groups[0] = chance(w, 3) == 0 ? GROUP_NONE : groups[chance(w, 2)];
+	uint8_t group = groups[pick < 8 ? pick : pick % 2], child_group = chance(w, 3) == 0 ? GROUP_NONE : groups[chance(w, 2)];
+	uint8_t cipher[2] = {encryption[chance(w, 5)], encryption[chance(w, 5)]},
+	        hash[2] = {integrity[chance(w, 4)], integrity[chance(w, 4)]};
+	for (int i = 0; i < 2; i++) {
+		ike[i] = child[i] = (struct algorithms){0};
+		ike[i].encryption_count = mixed(w, ike[i].encryption, cipher[0], encryption, 5);
+		ike[i].integrity_count = mixed(w, ike[i].integrity, hash[0], integrity, 4);
+		ike[i].group_count = mixed(w, ike[i].groups, group, groups, 2);
+		child[i].encryption_count = mixed(w, child[i].encryption, cipher[1], encryption, 5);
+		child[i].integrity_count = mixed(w, child[i].integrity, hash[1], integrity, 4);
+		child[i].group_count = mixed(w, child[i].groups, child_group, groups, 2);
+	}
 }
 
 static void make_side(struct world *w, int index, const struct algorithms *ike, const struct algorithms *child,
@@ -570,12 +235,14 @@ static void one_seed(uint64_t seed, uint64_t totals[3])
 	w->duplicates = chance(w, 2) ? 10 : 0;
 	w->delay = delays[chance(w, 4)];
 	w->kills = chance(w, 2) ? 20 : 0;
-	struct algorithms ike, child;
-	choose_algorithms(w, &ike, &child);
+	w->barrier = chance(w, 2) ? 0 : 1 + chance(w, 400);
+	w->happenings = (uint32_t)random_u64(&w->random) | (chance(w, 3) == 0 ? UINT32_MAX : 0);
+	struct algorithms ike[2], child[2];
+	choose_algorithms(w, ike, child);
 	uint32_t lifetime = 30 + chance(w, 4) * 60;
 	uint32_t who = chance(w, 4); // mostly both begin
-	make_side(w, 0, &ike, &child, lifetime, who != 0);
-	make_side(w, 1, &ike, &child, lifetime, who != 1);
+	make_side(w, 0, &ike[0], &child[0], lifetime, who != 0);
+	make_side(w, 1, &ike[1], &child[1], lifetime, who != 1);
 	run(w, w->now + SECONDS(CHAOS_SECONDS));
 	w->calm = true;
 	w->delay = 20;
