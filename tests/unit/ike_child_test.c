@@ -236,6 +236,39 @@ static void a_changed_configuration_is_not_put_on_what_stands(void **state)
 	pair_free(p);
 }
 
+// What was agreed on is in the saved state: the selectors, and what was counted.
+static void a_restored_child_is_what_it_was(void **state)
+{
+	(void)state;
+	struct pair *p = with_two_children();
+	struct ike *ike = p->ends[0].ike, *restored;
+	struct ike_actions saved = {0}, put = {0};
+	ike->out = &saved;
+	state_save(ike, pair_current(p, 0));
+	ike->out = NULL;
+	assert_int_equal(saved.count, 1);
+	uint8_t seed[32] = {77};
+	restored = ike_new(seed);
+	struct ike_event event = {.kind = IKE_EVENT_RESTORE, .bytes = {saved.items[0].octets, saved.items[0].length}};
+	ike_step(restored, &event, p->now, &put);
+	size_t rows = 0, narrowed = 0;
+	for (size_t i = 0; i < put.count; i++) {
+		if (put.items[i].kind == IKE_ACTION_PUT_CHILD) {
+			const struct child_row *row = put.items[i].child, *was = pair_row(&p->ends[0], row->inbound.spi);
+			assert_non_null(was);
+			assert_memory_equal(row, was, sizeof *row);
+			rows++;
+			narrowed += row->remote_selector_count == 1;
+		}
+	}
+	assert_int_equal(rows, 3);
+	assert_int_equal(narrowed, 2);
+	ike_actions_free(&saved);
+	ike_actions_free(&put);
+	ike_free(&restored);
+	pair_free(p);
+}
+
 static void report(struct pair *p, uint64_t bytes)
 {
 	struct ike_event event = {.kind = IKE_EVENT_USAGE,
@@ -273,6 +306,7 @@ int main(void)
 	    cmocka_unit_test(a_peer_that_closes_its_child_gets_another_within_a_second),
 	    cmocka_unit_test(what_only_the_peer_has_is_deleted),
 	    cmocka_unit_test(a_changed_configuration_is_not_put_on_what_stands),
+	    cmocka_unit_test(a_restored_child_is_what_it_was),
 	    cmocka_unit_test(usage_goes_on_across_a_restart_of_the_dataplane),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

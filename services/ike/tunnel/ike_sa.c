@@ -75,22 +75,6 @@ struct ike_sa *ike_sa_new(struct ike *ike, struct tunnel *tunnel, bool initiator
 	return sa;
 }
 
-// The peer has what takes the place of `standing`, so there must be a place for it: who is least missed goes.
-void ike_sa_make_room(struct ike *ike, struct tunnel *tunnel, const struct ike_sa *standing)
-{
-	static const uint8_t least_missed[] = {IKE_SA_CLOSED, IKE_SA_HALF_OPEN, IKE_SA_CLOSING, IKE_SA_REPLACED,
-	                                       IKE_SA_INIT_SENT};
-	for (size_t k = 0; k < sizeof least_missed && tunnel->sa_count == TUNNEL_SAS_MAX; k++) {
-		for (size_t i = 0; i < tunnel->sa_count; i++) { // the oldest comes first
-			struct ike_sa *sa = tunnel->sas[i];
-			if (sa != standing && sa->state == least_missed[k]) {
-				ike_sa_remove(ike, sa);
-				break;
-			}
-		}
-	}
-}
-
 void ike_sa_index(struct ike *ike, struct ike_sa *sa)
 {
 	uint64_t spi = ike_sa_spi(sa);

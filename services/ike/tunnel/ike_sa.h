@@ -166,7 +166,6 @@ struct ike_sa {
 // ---- ike_sa.c ----
 uint64_t ike_sa_spi(const struct ike_sa *sa);                                                 // ours
 struct ike_sa *ike_sa_new(struct ike *ike, struct tunnel *tunnel, bool initiator);            // NULL: the tunnel has too many
-void ike_sa_make_room(struct ike *ike, struct tunnel *tunnel, const struct ike_sa *standing); // when the tunnel is full
 struct ike_sa *ike_sa_find(const struct ike *ike, uint64_t spi);                              // by our SPI
 uint64_t ike_spi_new(struct ike *ike);
 void ike_sa_index(struct ike *ike, struct ike_sa *sa);

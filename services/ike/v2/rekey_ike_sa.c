@@ -28,7 +28,6 @@ static bool read_spi(struct bytes octets, uint64_t *out)
 static struct ike_sa *successor(struct ike *ike, struct ike_sa *old, bool initiator, uint64_t spi_i, uint64_t spi_r,
                                 const struct suite *suite, const struct key_inputs *inputs)
 {
-	ike_sa_make_room(ike, old->tunnel, old);
 	struct ike_sa *sa = ike_sa_new(ike, old->tunnel, initiator);
 	if (!sa) {
 		return NULL;
