@@ -166,8 +166,11 @@ $(B)/test/tools/$(basename $(notdir $(1))): $(B)/obj/$(basename $(1)).o
 endif
 endef
 $(foreach t,$(TOOL_C),$(eval $(call tool_rule,$(t))))
-.PHONY: test-tools test fuzz mutants demo up down bench flood
+.PHONY: test-tools test fuzz mutants demo up down bench flood syscalls
 test-tools: $(TOOLS)
+
+syscalls: all test-tools # how many system calls an idle region's services make; ONLY=name for one
+	@$(PYTHON) tests/perf/syscalls.py $(ONLY)
 
 test: # build and run all tests; the last line says how many passed
 	@tests/run

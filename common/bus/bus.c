@@ -275,5 +275,10 @@ struct table *table_own(struct bus *bus, const char *name)
 struct replica *replica_new(struct bus *bus, const char *owner, const char *table, const char *filter, replica_fn *changed,
                             void *context)
 {
-	return bus_link_replica(bus_connection(bus, owner)->link, table, filter, changed, context);
+	struct connection *connection = bus_connection(bus, owner);
+	const struct table_rule *rule = table_rule_find(table);
+	if (rule && rule->marks & TABLE_OF_NODES) {
+		bus_connection_be_quick(connection);
+	}
+	return bus_link_replica(connection->link, table, filter, changed, context);
 }

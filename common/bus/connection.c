@@ -7,7 +7,6 @@
 
 #include "common/base/alloc.h"
 #include "common/bus/shell.h"
-#include "common/bus/tables.h"
 #include "common/io/log.h"
 
 // ---- the link's world ----
@@ -104,8 +103,7 @@ static void try_connect(struct connection *connection)
 		return;
 	}
 	const struct bus_socket_settings settings = {bus->zmq, bus->loop, &bus->keys, on_event, receive_one, connection};
-	if (!bus_socket_connect(&connection->socket, &settings, server_key, endpoint,
-	                        table_owner_is_watched(connection->owner))) {
+	if (!bus_socket_connect(&connection->socket, &settings, server_key, endpoint, connection->quick)) {
 		log_limited(LOG_ERROR, "bus-connect-failed", "owner", connection->owner, "endpoint", endpoint, "error",
 		            strerror(errno), NULL);
 	}
@@ -132,6 +130,19 @@ struct connection *bus_connection(struct bus *bus, const char *owner)
 	bus->connections = connection;
 	try_connect(connection);
 	return connection;
+}
+
+void bus_connection_be_quick(struct connection *connection)
+{
+	if (connection->quick) {
+		return;
+	}
+	connection->quick = true;
+	if (connection->socket.handle) { // the option is a connection's from its beginning
+		bus_socket_close(&connection->socket);
+		bus_link_down(connection->link);
+		try_connect(connection);
+	}
 }
 
 void bus_connection_tick(struct connection *connection)

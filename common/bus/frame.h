@@ -14,6 +14,10 @@ enum {
 	// Nothing is said while there is nothing to say. What is out and not answered is asked for with the next tick; beyond
 	// that a replica repeats what it has applied now and then, so that an owner that does not know it any more says so.
 	BUS_REPEAT_TICKS = 30,
+	// A lazy batch is answered after so many ticks, octets or batches, whichever is first: well within the owner's window.
+	BUS_LAZY_TICKS = 5,
+	BUS_LAZY_OCTETS = 64 * 1024,
+	BUS_LAZY_BATCHES = 16,
 	BUS_SILENT_TICKS = 100, // without a word from a peer, until the owner lets go of it
 };
 

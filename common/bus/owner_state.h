@@ -43,7 +43,8 @@ struct stream { // one table as one peer follows it
 	} flying[STREAM_WINDOW]; // sent, not applied; a ring
 	unsigned flying_first, flying_count;
 	size_t flying_octets;
-	uint64_t oldest; // of them at the last tick; 0: none
+	uint64_t oldest; // of them at the last tick
+	unsigned waited; // ticks that it has been the oldest
 };
 
 struct table {

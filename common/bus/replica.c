@@ -29,6 +29,7 @@ static uint64_t applied(const struct replica *replica)
 
 static void send_applied(struct replica *replica)
 {
+	memset(&replica->unanswered, 0, sizeof replica->unanswered);
 	if (replica->stream == 0 || replica->refused) {
 		return;
 	}
@@ -123,9 +124,19 @@ static void hold(struct replica *replica, uint64_t before)
 	replica->held[replica->held_count++] = (struct held_change){replica->changes, replica->epoch, before};
 }
 
-static void finish(struct replica *replica)
+static void answer(struct replica *replica, size_t octets, bool lazy)
+{
+	replica->unanswered.batches++;
+	replica->unanswered.octets += octets;
+	if (!lazy || replica->unanswered.batches >= BUS_LAZY_BATCHES || replica->unanswered.octets >= BUS_LAZY_OCTETS) {
+		send_applied(replica);
+	}
+}
+
+static void finish(struct replica *replica, bool lazy)
 {
 	uint64_t epoch = replica->assembly.epoch, sequence = replica->assembly.sequence;
+	size_t octets = replica->assembly.octets;
 	uint64_t before = epoch == replica->epoch ? replica->sequence : 0;
 	bool first = replica->epoch == 0;
 	if (!show(replica)) {
@@ -138,7 +149,7 @@ static void finish(struct replica *replica)
 		hold(replica, before);
 	}
 	replica->hold_asked = false;
-	send_applied(replica);
+	answer(replica, octets, lazy);
 	if (first) {
 		replica->link->world.ready(replica->link->world.context, replica->table, true);
 		replica_tell_state(replica);
@@ -197,7 +208,7 @@ void replica_receive(struct replica *replica, const Twinspan__BusBatch *batch)
 	} else if (verdict == IGNORE) {
 		send_applied(replica); // it does not know what is applied, or lost the answer
 	} else if (batch->last) {
-		finish(replica);
+		finish(replica, batch->lazy);
 	}
 }
 
@@ -221,7 +232,8 @@ void replica_tick(struct replica *replica)
 	replica->ticks++;
 	if (replica->stream == 0 || (replica->refused && replica->ticks >= REFUSED_TICKS)) {
 		replica_open(replica);
-	} else if (!replica->answered || replica->ticks >= BUS_REPEAT_TICKS) {
+	} else if (!replica->answered || replica->ticks >= BUS_REPEAT_TICKS ||
+	           (replica->unanswered.batches > 0 && ++replica->unanswered.ticks >= BUS_LAZY_TICKS)) {
 		send_applied(replica); // should the owner not know the stream, it says so
 		replica->ticks = 0;
 	}

@@ -37,6 +37,10 @@ struct replica {
 	uint64_t stream;   // 0: not open
 	bool answered;     // a batch of this stream has come
 	bool refused;
+	struct {
+		unsigned batches, ticks;
+		size_t octets;
+	} unanswered;             // lazy ones
 	unsigned ticks;           // since the stream was opened, refused or last spoken for
 	struct map *rows;         // key → struct held_row
 	uint64_t epoch, sequence; // that the rows are of; epoch 0: none

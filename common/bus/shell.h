@@ -16,6 +16,7 @@ struct connection { // to one owner
 	char *owner;
 	struct bus_socket socket; // closed while the owner's endpoint or key is not known
 	struct bus_link *link;
+	bool quick; // its silence makes a node count as gone
 	struct connection *next;
 };
 
@@ -41,6 +42,8 @@ struct bus {
 
 // The connection to an owner, made when it is first wanted.
 struct connection *bus_connection(struct bus *bus, const char *owner);
+// That it stands still is noticed within 3 seconds from now on.
+void bus_connection_be_quick(struct connection *connection);
 void bus_connection_tick(struct connection *connection);
 void bus_connection_free(struct connection *connection);
 

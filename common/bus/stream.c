@@ -88,6 +88,7 @@ static void begin(struct stream *stream, struct transfer *transfer, bool snapsho
 	batch->epoch = stream->table->owner->epoch;
 	batch->stream = stream->id;
 	batch->snapshot = snapshot;
+	batch->lazy = !snapshot && stream->table->rule->marks & TABLE_LAZY;
 	batch->previous = snapshot ? 0 : stream->sent;
 	batch->sequence = sequence;
 	transfer->any = false;
@@ -180,10 +181,16 @@ void stream_tick(struct stream *stream)
 {
 	if (stream->flying_count == 0) {
 		stream_push(stream);
-	} else if (stream->oldest == stream->flying[stream->flying_first].sequence) {
+		stream->waited = 0;
+		return;
+	}
+	uint64_t oldest = stream->flying[stream->flying_first].sequence;
+	stream->waited = oldest == stream->oldest ? stream->waited + 1 : 0;
+	stream->oldest = oldest;
+	bool lazy = stream->table->rule->marks & TABLE_LAZY;
+	if (stream->waited > (lazy ? 2 * BUS_LAZY_TICKS : 0)) {
 		stream_ask(stream);
 	}
-	stream->oldest = stream->flying_count ? stream->flying[stream->flying_first].sequence : 0;
 }
 
 uint64_t stream_mark(const struct stream *stream)

@@ -23,8 +23,8 @@ const struct table_rule table_rules[] = {
     {"tunnel_event", "ike", {"resource"}, TABLE_NODE, TABLE_OF_TUNNELS},
     {"node_status", "esp", {"ike", "bgp", "route", "resource", "vrouter"}, TABLE_REGION, TABLE_OF_NODES},
     {"held_ike_sa", "esp", {"ike"}, TABLE_OWN_NODE, TABLE_SECRET},
-    {"sa_usage", "esp", {"ike"}, TABLE_OWN_NODE, 0},
-    {"tunnel_counters", "esp", {"resource"}, TABLE_REGION, TABLE_OF_TUNNELS},
+    {"sa_usage", "esp", {"ike"}, TABLE_OWN_NODE, TABLE_LAZY},
+    {"tunnel_counters", "esp", {"resource"}, TABLE_REGION, TABLE_OF_TUNNELS | TABLE_LAZY},
     {"bgp_session", "bgp", {"resource", "route"}, TABLE_REGION, TABLE_OF_TUNNELS},
     {"bgp_event", "bgp", {"resource"}, TABLE_REGION, TABLE_OF_TUNNELS},
     {"learned_route", "bgp", {"resource", "route"}, TABLE_REGION, TABLE_OF_TUNNELS},
@@ -73,17 +73,6 @@ bool table_admits(const struct table_rule *rule, const char *owner, const char *
 	}
 	for (size_t i = 0; i < sizeof rule->readers / sizeof rule->readers[0] && rule->readers[i]; i++) {
 		if (strcmp(rule->readers[i], service) == 0) {
-			return true;
-		}
-	}
-	return false;
-}
-
-bool table_owner_is_watched(const char *owner)
-{
-	char service[32], node[64];
-	for (size_t i = 0; identity_split(owner, service, node) && i < table_rule_count; i++) {
-		if (table_rules[i].marks & TABLE_OF_NODES && strcmp(table_rules[i].owner, service) == 0) {
 			return true;
 		}
 	}

@@ -15,6 +15,7 @@ enum table_mark {
 	TABLE_SECRET = 1,     // its rows hold keys: they are wiped when they are let go
 	TABLE_OF_TUNNELS = 2, // a key begins with a tunnel's id: only the services of that tunnel's node may say anything of it
 	TABLE_OF_NODES = 4,   // a key is a node's id: only that node's services may
+	TABLE_LAZY = 8,       // figures: nobody waits for them to be applied, so many changes are answered at once
 };
 
 struct table_rule {
@@ -32,8 +33,5 @@ const struct table_rule *table_rule_find(const char *name);
 bool identity_split(const char *identity, char service[static 32], char node[static 64]);
 // May `reader` open `table` of `owner` (identities)?
 bool table_admits(const struct table_rule *rule, const char *owner, const char *reader);
-
-// Is an identity one whose silence makes a node count as gone (the owner of a table of nodes)?
-bool table_owner_is_watched(const char *owner);
 
 #endif
