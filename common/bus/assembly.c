@@ -56,13 +56,19 @@ static struct bytes value_of(const struct held_row *row)
 
 static bool differs(const struct held_row *staged, const struct held_row *held)
 {
-	return !held || !bytes_equal(value_of(held), value_of(staged));
+	return !held || held->hidden || !bytes_equal(value_of(held), value_of(staged));
+}
+
+static bool is_shown(const struct map *rows, struct bytes key)
+{
+	const struct held_row *held = map_find(rows, key);
+	return held && !held->hidden;
 }
 
 static bool names(const struct assembly *assembly, struct bytes key)
 {
 	const struct held_row *staged = map_find(assembly->staged, key);
-	return staged && !staged->removed;
+	return staged && !staged->removed && !staged->hidden;
 }
 
 struct replica_row *assembly_difference(const struct assembly *assembly, const struct map *rows, size_t *count)
@@ -73,18 +79,19 @@ struct replica_row *assembly_difference(const struct assembly *assembly, const s
 	*count = 0;
 	// What a snapshot does not name is gone; what a change removes is gone where it was.
 	for (struct map_cursor at = {0}; assembly->snapshot && map_next(rows, &at);) {
-		if (!names(assembly, at.key)) {
+		if (!((const struct held_row *)at.value)->hidden && !names(assembly, at.key)) {
 			out[(*count)++] = (struct replica_row){.key = at.key, .value = nothing, .removed = true};
 		}
 	}
 	for (struct map_cursor at = {0}; !assembly->snapshot && map_next(assembly->staged, &at);) {
-		if (((const struct held_row *)at.value)->removed && map_find(rows, at.key)) {
+		const struct held_row *staged = at.value;
+		if ((staged->removed || staged->hidden) && is_shown(rows, at.key)) {
 			out[(*count)++] = (struct replica_row){.key = at.key, .value = nothing, .removed = true};
 		}
 	}
 	for (struct map_cursor at = {0}; map_next(assembly->staged, &at);) {
 		const struct held_row *staged = at.value;
-		if (!staged->removed && differs(staged, map_find(rows, at.key))) {
+		if (!staged->removed && !staged->hidden && differs(staged, map_find(rows, at.key))) {
 			out[(*count)++] = (struct replica_row){.key = at.key, .value = value_of(staged)};
 		}
 	}

@@ -9,6 +9,7 @@
 struct held_row {
 	size_t length;
 	bool removed; // in an assembly only
+	bool hidden;  // by the verdict on it (admission.h): held, and shown to nobody
 	uint8_t value[];
 };
 

@@ -76,6 +76,33 @@ static void on_dropped(void *context, const char *reader, const char *reason)
 	log_limited(LOG_WARNING, "bus-dropped", "reader", reader, "reason", reason, NULL);
 }
 
+// ---- where tunnels are ----
+
+void bus_place(struct bus *bus, struct bytes tunnel, const char *node)
+{
+	bool moved;
+	if (bus_admission_place(bus->admission, tunnel, node, &moved)) {
+		map_insert(bus->placed, tunnel, moved ? (void *)bus : NULL);
+		loop_soon(bus->loop, &bus->reconsider);
+	}
+}
+
+static void on_placed(void *context, struct bytes tunnel, const char *node)
+{
+	bus_place(context, tunnel, node);
+}
+
+static void reconsider(void *context)
+{
+	struct bus *bus = context;
+	struct map *tunnels = bus->placed;
+	bus->placed = map_new(NULL);
+	for (struct connection *connection = bus->connections; connection; connection = connection->next) {
+		bus_link_reconsider(connection->link, tunnels);
+	}
+	map_free(&tunnels, NULL);
+}
+
 static void on_unsettled(void *context)
 {
 	struct bus *bus = context;
@@ -208,6 +235,9 @@ struct bus *bus_new(struct loop *loop, struct health *health, const char *identi
 		exit(2);
 	}
 	bus->endpoints = bus_endpoints_new(config_text("TWINSPAN_BUS", NULL));
+	bus->admission = bus_admission_new();
+	bus->placed = map_new(NULL);
+	soon_init(&bus->reconsider, reconsider, bus);
 	bus->questions = map_new(NULL);
 	bus->handlers = map_new(NULL);
 	bus->next_question = random_u64(&bus->random);
@@ -217,6 +247,7 @@ struct bus *bus_new(struct loop *loop, struct health *health, const char *identi
 	const struct bus_owner_world world = {.send = send_to_peer,
 	                                      .refused = on_refused,
 	                                      .dropped = on_dropped,
+	                                      .placed = on_placed,
 	                                      .unsettled = on_unsettled,
 	                                      .question = on_question,
 	                                      .context = bus};
@@ -248,6 +279,9 @@ void bus_free(struct bus **bus_at)
 	deadline_disarm(&bus->tick);
 	soon_cancel(&bus->settle);
 	soon_cancel(&bus->probe);
+	soon_cancel(&bus->reconsider);
+	bus_admission_free(&bus->admission);
+	map_free(&bus->placed, NULL);
 	zmq_ctx_term(bus->zmq);
 	bus_endpoints_free(&bus->endpoints);
 	wipe(&bus->keys, sizeof bus->keys);

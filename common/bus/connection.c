@@ -7,7 +7,9 @@
 
 #include "common/base/alloc.h"
 #include "common/bus/shell.h"
+#include "common/bus/tables.h"
 #include "common/io/log.h"
+#include "proto/resource.pb-c.h"
 
 // ---- the link's world ----
 
@@ -51,6 +53,38 @@ static void on_ready(void *context, const char *table, bool ready)
 		char *what = format_text("table %s from %s", table, connection->owner);
 		health_wait(connection->bus->health, what, !ready);
 		free(what);
+	}
+}
+
+static enum row_verdict judge(void *context, const char *table, struct bytes key)
+{
+	struct connection *connection = context;
+	enum row_verdict verdict = bus_admission_judge(connection->bus->admission, table_rule_find(table), connection->owner,
+	                                               connection->bus->identity, key);
+	if (verdict == ROW_REFUSED) {
+		char *labels = format_text("table=\"%s\",owner=\"%s\"", table, connection->owner);
+		metric_add(metric(METRIC_COUNTER, "twinspan_bus_refused_rows_total", labels,
+		                  "Rows that a service of one node said of another node's tunnel, or of another node"),
+		           1);
+		free(labels);
+		char *text = format_text("%.*s", (int)(key.length < 200 ? key.length : 200), (const char *)key.data);
+		log_limited(LOG_WARNING, "bus-row-refused", "owner", connection->owner, "table", table, "key", text, "reason",
+		            "it is another node's to say", NULL);
+		free(text);
+	}
+	return verdict;
+}
+
+static void on_placed(void *context, const struct replica_row *rows, size_t count)
+{
+	struct connection *connection = context;
+	for (size_t i = 0; i < count; i++) {
+		Twinspan__VpnTunnel *row =
+		    rows[i].removed ? NULL : twinspan__vpn_tunnel__unpack(NULL, rows[i].value.length, rows[i].value.data);
+		bus_place(connection->bus, rows[i].key, row ? row->node_id : NULL);
+		if (row) {
+			twinspan__vpn_tunnel__free_unpacked(row, NULL);
+		}
 	}
 }
 
@@ -121,6 +155,8 @@ struct connection *bus_connection(struct bus *bus, const char *owner)
 	                                     .refused = on_refused,
 	                                     .dropped = on_dropped,
 	                                     .ready = on_ready,
+	                                     .judge = judge,
+	                                     .placed = on_placed,
 	                                     .answer = on_answer,
 	                                     .context = connection};
 	*connection = (struct connection){.bus = bus,

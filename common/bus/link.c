@@ -136,9 +136,18 @@ void bus_link_tick(struct bus_link *link)
 	}
 }
 
+void bus_link_reconsider(struct bus_link *link, const struct map *tunnels)
+{
+	for (struct replica *replica = link->replicas, *next; replica; replica = next) {
+		next = replica->next;
+		replica_reconsider(replica, tunnels);
+	}
+}
+
 struct replica *bus_link_replica(struct bus_link *link, const char *table, const char *filter, replica_fn *changed,
                                  void *context)
 {
+	const struct table_rule *rule = table_rule_find(table);
 	struct replica *replica = allocate(sizeof *replica);
 	*replica = (struct replica){
 	    .link = link,
@@ -148,6 +157,9 @@ struct replica *bus_link_replica(struct bus_link *link, const char *table, const
 	    .changed = changed,
 	    .context = context,
 	    .rows = map_new(NULL),
+	    .hidden = map_new(NULL),
+	    .judged = rule && rule->marks & (TABLE_OF_TUNNELS | TABLE_OF_NODES) && link->world.judge,
+	    .places = rule && rule->marks & TABLE_PLACES_TUNNELS,
 	    .next = link->replicas,
 	};
 	link->replicas = replica;

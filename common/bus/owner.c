@@ -363,17 +363,27 @@ struct table *bus_owner_table(struct bus_owner *owner, const char *name)
 
 // ---- the owning half of bus.h ----
 
+static void place(const struct table *table, struct bytes key, const char *node)
+{
+	const struct bus_owner_world *world = &table->owner->world;
+	if (table->rule->marks & TABLE_PLACES_TUNNELS && world->placed) {
+		world->placed(world->context, key, node);
+	}
+}
+
 void table_put(struct table *table, const char *scope, struct bytes key, struct bytes value)
 {
 	if (key.length + value.length > BUS_ROW) {
 		abort(); // a service's own fault: no row is made of so much
 	}
 	table_rows_put(table->rows, scope, key, value);
+	place(table, key, scope);
 }
 
 void table_remove(struct table *table, struct bytes key)
 {
 	table_rows_remove(table->rows, key);
+	place(table, key, NULL);
 }
 
 bool table_has(const struct table *table, struct bytes key)

@@ -15,6 +15,8 @@ struct bus_owner_world {
 	// To be counted and logged. `table` is a name of the matrix or "unknown".
 	void (*refused)(void *context, const char *reader, const char *table, const char *reason);
 	void (*dropped)(void *context, const char *reader, const char *reason);
+	// A row of a table that says where tunnels are was put, or removed (`node` NULL). May be NULL.
+	void (*placed)(void *context, struct bytes tunnel, const char *node);
 	// bus_owner_settle wants to be called when the stack is empty.
 	void (*unsettled)(void *context);
 	void (*question)(void *context, struct bytes peer, const char *asker, const char *name, struct bytes body, uint64_t id,

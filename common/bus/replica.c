@@ -93,15 +93,124 @@ void replica_release(struct replica *replica, uint64_t number)
 	}
 }
 
+// ---- whose word counts ----
+
+static void free_set(void *set)
+{
+	struct map *at = set;
+	map_free(&at, NULL);
+}
+
+static void note_hidden(struct replica *replica, struct bytes key, bool hidden)
+{
+	struct bytes tunnel = bus_admission_id(key);
+	struct map *keys = map_find(replica->hidden, tunnel);
+	if (hidden && !keys) {
+		keys = map_new(NULL);
+		map_insert(replica->hidden, tunnel, keys);
+	}
+	if (hidden) {
+		map_insert(keys, key, replica);
+	} else if (keys) {
+		map_remove(keys, key);
+		if (map_count(keys) == 0) {
+			map_remove(replica->hidden, tunnel);
+			free_set(keys);
+		}
+	}
+}
+
+static bool hides(const struct replica *replica, struct bytes key)
+{
+	const struct bus_link_world *world = &replica->link->world;
+	return replica->judged && world->judge(world->context, replica->table, key) != ROW_SHOWN;
+}
+
+static void judge_staged(struct replica *replica)
+{
+	if (replica->judged && replica->assembly.snapshot) {
+		map_free(&replica->hidden, free_set);
+		replica->hidden = map_new(NULL);
+	}
+	for (struct map_cursor at = {0}; replica->judged && map_next(replica->assembly.staged, &at);) {
+		struct held_row *staged = at.value;
+		staged->hidden = !staged->removed && hides(replica, at.key);
+		note_hidden(replica, at.key, staged->hidden);
+	}
+}
+
+struct again {
+	struct replica_row *rows;
+	size_t count, capacity;
+};
+
+// A held row whose verdict is another now: it is shown, or taken back.
+static void look_again(struct replica *replica, struct bytes key, struct again *again)
+{
+	struct held_row *held = map_find(replica->rows, key);
+	bool hidden = held && hides(replica, key);
+	if (!held || hidden == held->hidden) {
+		return;
+	}
+	held->hidden = hidden;
+	if (again->count == again->capacity) {
+		again->capacity = again->capacity ? 2 * again->capacity : 16;
+		again->rows = reallocate(again->rows, again->capacity, sizeof *again->rows);
+	}
+	uint8_t *copy = allocate(key.length + 1); // the sets that the key is in change before it is shown
+	memcpy(copy, key.data, key.length);
+	again->rows[again->count++] = (struct replica_row){
+	    .key = {copy, key.length}, .value = {held->value, hidden ? 0 : held->length}, .removed = hidden};
+}
+
+void replica_reconsider(struct replica *replica, const struct map *tunnels)
+{
+	struct again again = {0};
+	bool moved = false;
+	for (struct map_cursor at = {0}; replica->judged && map_next(tunnels, &at);) {
+		const struct map *keys = map_find(replica->hidden, at.key);
+		moved = moved || at.value;
+		for (struct map_cursor key = {0}; keys && map_next(keys, &key);) {
+			look_again(replica, key.key, &again);
+		}
+	}
+	for (struct map_cursor at = {0}; moved && map_next(replica->rows, &at);) {
+		if (map_find(tunnels, bus_admission_id(at.key))) {
+			look_again(replica, at.key, &again);
+		}
+	}
+	for (size_t i = 0; i < again.count; i++) {
+		note_hidden(replica, again.rows[i].key, again.rows[i].removed);
+	}
+	if (again.count > 0) {
+		replica->changes++;
+		replica->in_callback = true;
+		replica->changed(replica->context, again.rows, again.count);
+		replica->in_callback = replica->hold_asked = false;
+	}
+	for (size_t i = 0; i < again.count; i++) {
+		free((uint8_t *)(uintptr_t)again.rows[i].key.data);
+	}
+	free(again.rows);
+	if (replica->freed) {
+		replica_delete(replica);
+	}
+}
+
 // ---- batches ----
 
 // Shows the whole change to the service. false when the service freed the replica in the call.
 static bool show(struct replica *replica)
 {
 	size_t count;
+	judge_staged(replica);
 	struct replica_row *rows = assembly_difference(&replica->assembly, replica->rows, &count);
 	replica->changes++;
 	replica->hold_asked = false;
+	const struct bus_link_world *world = &replica->link->world;
+	if (count > 0 && replica->places && world->placed) {
+		world->placed(world->context, rows, count);
+	}
 	if (count > 0) {
 		replica->in_callback = true;
 		replica->changed(replica->context, rows, count);
@@ -296,6 +405,7 @@ void replica_delete(struct replica *replica)
 	replica->link->world.ready(replica->link->world.context, replica->table, true);
 	assembly_clear(&replica->assembly);
 	map_free(&replica->rows, free);
+	map_free(&replica->hidden, free_set);
 	free(replica->table);
 	free(replica->filter);
 	free(replica->held);
@@ -324,10 +434,11 @@ size_t replica_count(const struct replica *replica)
 bool replica_find(const struct replica *replica, struct bytes key, struct bytes *value)
 {
 	const struct held_row *row = map_find(replica->rows, key);
-	if (row) {
-		*value = (struct bytes){row->value, row->length};
+	if (!row || row->hidden) {
+		return false;
 	}
-	return row != NULL;
+	*value = (struct bytes){row->value, row->length};
+	return true;
 }
 
 void replica_each(const struct replica *replica, void (*visit)(void *context, struct bytes key, struct bytes value),
@@ -335,7 +446,9 @@ void replica_each(const struct replica *replica, void (*visit)(void *context, st
 {
 	for (struct map_cursor at = {0}; map_next(replica->rows, &at);) {
 		const struct held_row *row = at.value;
-		visit(context, at.key, (struct bytes){row->value, row->length});
+		if (!row->hidden) {
+			visit(context, at.key, (struct bytes){row->value, row->length});
+		}
 	}
 }
 

@@ -4,6 +4,8 @@
 #ifndef TWINSPAN_BUS_REPLICA_H
 #define TWINSPAN_BUS_REPLICA_H
 
+#include "common/base/map.h"
+#include "common/bus/admission.h"
 #include "common/bus/bus.h"
 
 struct bus_link;
@@ -14,6 +16,10 @@ struct bus_link_world {
 	void (*dropped)(void *context, const char *reason);
 	// The first snapshot of a replica is whole.
 	void (*ready)(void *context, const char *table, bool ready);
+	// The verdict on a row (admission.h). NULL: all are shown.
+	enum row_verdict (*judge)(void *context, const char *table, struct bytes key);
+	// Before a service is shown a change of a table that says where tunnels are. May be NULL.
+	void (*placed)(void *context, const struct replica_row *rows, size_t count);
 	void (*answer)(void *context, uint64_t id, const char *error, struct bytes body);
 	void *context;
 };
@@ -25,6 +31,9 @@ void bus_link_up(struct bus_link *link);
 void bus_link_down(struct bus_link *link);
 bool bus_link_is_up(const struct bus_link *link);
 void bus_link_receive(struct bus_link *link, struct bytes frame);
+// Tunnels are placed anew: what is held of them and was not shown is looked at again, and of one that has moved what was shown.
+// Each of `tunnels` (id → true when it moved, else NULL).
+void bus_link_reconsider(struct bus_link *link, const struct map *tunnels);
 void bus_link_tick(struct bus_link *link);
 struct replica *bus_link_replica(struct bus_link *link, const char *table, const char *filter, replica_fn *changed,
                                  void *context);

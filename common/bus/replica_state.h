@@ -44,6 +44,9 @@ struct replica {
 	unsigned ticks;           // since the stream was opened, refused or last spoken for
 	struct map *rows;         // key → struct held_row
 	uint64_t epoch, sequence; // that the rows are of; epoch 0: none
+	bool judged;              // its rows are for the services of their node to say
+	bool places;              // its rows say where tunnels are
+	struct map *hidden;       // tunnel id → set of the keys of rows that are held and not shown
 	struct assembly assembly;
 
 	uint64_t changes;         // counted
@@ -57,6 +60,8 @@ struct replica {
 void replica_open(struct replica *replica);
 void replica_receive(struct replica *replica, const Twinspan__BusBatch *batch);
 void replica_refuse(struct replica *replica, const char *reason);
+// Looks at the rows of `tunnels` again (replica.h, bus_link_reconsider).
+void replica_reconsider(struct replica *replica, const struct map *tunnels);
 void replica_tick(struct replica *replica);
 void replica_tell_state(struct replica *replica);
 void replica_delete(struct replica *replica);

@@ -35,6 +35,9 @@ struct bus {
 	struct connection *connections;
 	struct deadline tick;
 	struct soon settle, probe;
+	struct bus_admission *admission;
+	struct map *placed; // tunnels that were placed anew: id → itself when it has moved, else NULL
+	struct soon reconsider;
 	struct map *questions; // id → what was asked and is not answered
 	struct map *handlers;  // name → who answers
 	uint64_t next_question;
@@ -51,6 +54,8 @@ void bus_question_received(struct bus *bus, struct bytes peer, const char *asker
                            uint64_t id);
 void bus_question_answered(struct bus *bus, uint64_t id, const char *error, struct bytes body);
 void bus_questions_free(struct bus *bus);
+// A tunnel is on `node` (NULL: nowhere any more): what waits for that is looked at again at the end of the batch.
+void bus_place(struct bus *bus, struct bytes tunnel, const char *node);
 void bus_count_dropped(const char *reason);
 void bus_count_refused(const char *metric_name, const char *table, const char *reason, const char *help);
 

@@ -13,7 +13,7 @@ const struct table_rule table_rules[] = {
     {"vpc_attachment", "resource", {"route", "esp", "vrouter"}, TABLE_REGION, 0},
     {"customer_gateway", "resource", {"route", "bgp"}, TABLE_REGION, 0},
     {"vpn_connection", "resource", {"route", "esp", "bgp"}, TABLE_REGION, 0},
-    {"vpn_tunnel", "resource", {"route", "esp", "ike", "bgp"}, TABLE_NODE, 0},
+    {"vpn_tunnel", "resource", {"route", "esp", "ike", "bgp"}, TABLE_NODE, TABLE_PLACES_TUNNELS},
     {"border_gateway_route", "resource", {"route"}, TABLE_REGION, 0},
     {"tunnel_secret", "resource", {"ike"}, TABLE_NODE, TABLE_SECRET},
     {"quota", "resource", {"route", "bgp"}, TABLE_REGION, 0},

@@ -333,6 +333,15 @@ def test_bus(service):
         for table in (statuses[node], events, sessions, counters):
             table.complete()
     service.wait_until(lambda: admin.show("vpn-connections", connection)["haStatus"] == "HIGHLY_AVAILABLE")
+    # Services of the other node, each with its own true key, speak for this node's tunnel: nobody sees it, and it is counted.
+    statuses["node-b"].put(tunnel, T.TunnelStatus(tunnel_id=tunnel, state=T.TunnelStatus.DOWN, reason="forged"))
+    sessions.put(tunnel, T.BgpSession(tunnel_id=tunnel, state="Idle", reason="forged"))
+    counters.put(tunnel, T.TunnelCounters(tunnel_id=tunnel, bytes_in=666))
+    for table, owner in ((statuses["node-b"], "ike.node-b"), (sessions, "bgp.node-b"), (counters, "esp.node-b")):
+        table.commit()
+        service.wait_until(lambda: f'twinspan_bus_refused_rows_total{{table="{table.name}",owner="{owner}"}} 1\n' in service.metrics())
+    assert "forged" not in str(admin.show("vpn-tunnels", tunnel))
+    assert admin.show("vpn-tunnels", tunnel)["runningStatus"] == "UP"
     service.wait_until(lambda: admin.show("vpn-tunnels", tunnel).get("bgpState") == "Established" and
                        admin.show("vpn-tunnels", tunnel)["statistics"]["bytesIn"] == 5)
     shown = admin.show("vpn-tunnels", tunnel)
