@@ -18,7 +18,10 @@
 #include "common/io/log.h"
 #include "common/io/process.h"
 
-enum { MOST_SOCKETS = 65535 }; // of ZeroMQ: three for each connection
+enum {
+	MOST_SOCKETS = 65535, // of ZeroMQ: three for each connection
+	PROBES = 2,           // after a connection has ended
+};
 
 // ---- counting ----
 
@@ -162,6 +165,7 @@ static void on_event(void *context, enum bus_event event)
 		break;
 	case BUS_DISCONNECTED:
 		loop_soon(bus->loop, &bus->probe); // once for all that end together
+		bus->probes = PROBES;              // and again: ZeroMQ says that a connection has ended before its socket knows
 		break;
 	case BUS_HANDSHAKE_CLOSED:
 		count_handshake_failure("closed");
@@ -205,6 +209,10 @@ static void bind_owner(struct bus *bus, const char *endpoint)
 static void tick(void *context)
 {
 	struct bus *bus = context;
+	if (bus->probes > 0) {
+		bus->probes--;
+		bus_owner_probe(bus->owner);
+	}
 	bus_owner_tick(bus->owner);
 	bus_owner_settle(bus->owner);
 	for (struct connection *connection = bus->connections; connection; connection = connection->next) {

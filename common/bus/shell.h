@@ -35,6 +35,7 @@ struct bus {
 	struct connection *connections;
 	struct deadline tick;
 	struct soon settle, probe;
+	unsigned probes; // left to be made, one a tick
 	struct bus_admission *admission;
 	struct map *placed; // tunnels that were placed anew: id → itself when it has moved, else NULL
 	struct soon reconsider;
