@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "common/base/alloc.h"
-#include "services/ike/tunnel/tunnel.h"
+#include "services/ike/v2/exchanges.h"
 
 enum { FLIGHT = 32, STATES = 64 };
 
