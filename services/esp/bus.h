@@ -1,5 +1,6 @@
 // The tables of esp. What comes in is given to the core (tunnels, groups, routes, SAs: esp.h) and to the kernel (namespaces,
-// addresses, segments, routes into the VPCs: net_kernel.h); what the workers counted goes out once a second while it changes.
+// addresses, segments, routes into the VPCs: net_kernel.h); what the workers counted goes out while it changes: of the SAs
+// once a second, of the tunnels every five.
 #ifndef TWINSPAN_ESP_BUS_H
 #define TWINSPAN_ESP_BUS_H
 

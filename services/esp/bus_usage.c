@@ -6,6 +6,7 @@
 
 enum { KEY_TEXT = 128 };
 #define REPORT_INTERVAL SECONDS(1)
+#define COUNTERS_INTERVAL SECONDS(5)
 
 // The wall clock's zero on the monotonic clock, in milliseconds. Kept as long as it is about right: read anew each time it
 // would tremble, and every idle SA's row would change every second.
@@ -64,13 +65,24 @@ static size_t report_changes(struct esp_bus *bus)
 	bus->reported = 0;
 	esp_each_sa(bus->parts.esp, ESP_SAS_CHANGED, report_sa, bus);
 	table_commit(bus->sa_usage);
-	esp_each_tunnel(bus->parts.esp, true, report_tunnel, bus);
-	table_commit(bus->tunnel_counters);
 	return bus->reported;
 }
 
-// Every second what has changed; and halfway, where there is traffic, the SAs whose peer has fallen silent: by these ike
-// decides to ask it (RFC 7296 §2.4). When nothing moves this ends, and the first packet begins it again: an idle node costs
+// The tunnels' figures are for people to look at, and no decision waits for them: they are told every five seconds while
+// packets move, and once more after they rest, so that a keepalive of BGP costs its reader one row.
+void bus_report_counters(void *context)
+{
+	struct esp_bus *bus = context;
+	esp_each_tunnel(bus->parts.esp, true, report_tunnel, bus);
+	table_commit(bus->tunnel_counters);
+	bus->counters_told = now();
+	if (deadline_armed(&bus->report)) {
+		deadline_arm(&bus->counters, bus->counters_told + COUNTERS_INTERVAL);
+	}
+}
+
+// Every second what has changed of the SAs; and halfway, where there is traffic, the SAs whose peer has fallen silent: by these
+// ike decides to ask it (RFC 7296 §2.4). When nothing moves this ends, and the first packet begins it again: an idle node costs
 // nothing.
 void bus_report(void *context)
 {
@@ -97,5 +109,10 @@ void esp_bus_moved(struct esp_bus *bus)
 {
 	if (!deadline_armed(&bus->report)) {
 		deadline_arm(&bus->report, now() + REPORT_INTERVAL / 4);
+	}
+	if (!deadline_armed(&bus->counters)) {
+		// Not before the answer to what moved has come, too.
+		instant soon = now() + REPORT_INTERVAL, next = bus->counters_told + COUNTERS_INTERVAL;
+		deadline_arm(&bus->counters, bus->counters_told != 0 && next > soon ? next : soon);
 	}
 }

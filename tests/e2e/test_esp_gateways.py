@@ -12,6 +12,7 @@ import pytest
 
 sys.path[:0] = [str(pathlib.Path(__file__).resolve().parents[1])]
 
+import lab.bus as lab_bus  # noqa: E402
 from lab.esp_gateways import BUILD, HOSTS, OUTER, Gateways, run, until  # noqa: E402
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root")
@@ -160,6 +161,22 @@ def test_a_group_moves_at_once(one):
     delays.sort()
     print(f"group change to packet: median {delays[10] * 1000:.1f} ms, worst {delays[-1] * 1000:.1f} ms")
     assert delays[10] < 0.02
+
+
+def test_figures_of_tunnels_come_less_often_than_of_sas(one):
+    """ike decides by the SAs' figures and has them every second; the tunnels' are for people, and their reader is left in peace."""
+    usage = one.buses["ike.node-1"].replicate("esp.node-1", "sa_usage", lab_bus.tables_pb2.SaUsage)
+    counters = one.buses["resource"].replicate("esp.node-1", "tunnel_counters", lab_bus.tables_pb2.TunnelCounters)
+    sent = lambda rows: sum(row.packets_out for row in rows.values())  # noqa: E731
+    usage.wait(seconds=15), counters.wait(seconds=15)
+    stream = Stream(one, 200, 13)
+    until(lambda: counters.batches > 1, "the first figures under traffic", 20)
+    first, before = counters.batches, usage.batches
+    until(lambda: counters.batches > first, "the next ones", 20)
+    assert usage.batches - before >= 3
+    stream.end()
+    # What moved last is told too, when nothing moves any more.
+    until(lambda: sent(usage.rows) == sent(counters.rows) >= 2600, "the last packets in both", 20)
 
 
 def test_traffic_needs_nobody_else(one):

@@ -99,7 +99,7 @@ ROWS = {
     "udp_350": (lambda pair: udp(pair, 350), "packets/s", 8),
 }
 # Rows that need no gateways: the dataplane in memory on one core, beside libipsec-mb doing nothing but the cipher over the same octets.
-IN_MEMORY = [f"esp_{way}_{size}{suite}" for suite in ("", "_cbc") for size in ("1400", "64", "super") for way in ("encap", "decap")] + ["fib_million"]
+IN_MEMORY = [f"esp_{way}_{size}{suite}" for suite in ("", "_cbc") for size in ("1400", "64", "super") for way in ("encap", "decap")] + ["fib_million", "fib_million_spread"]
 
 
 def measure(name, pairs):
