@@ -1,16 +1,17 @@
 // See auth.h. The directory is read again when it has changed: a new node's keys are admitted, a removed file's are not any
-// more, without a restart. (Key files are made and removed, never written over.)
+// more, without a restart. (Key files are made and removed, never written over.) A handshake looks for itself, so that a new
+// key need not wait for the next look.
 #include "common/bus/auth.h"
 
 #include <dirent.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <zmq.h>
 
 #include "common/base/alloc.h"
 #include "common/base/map.h"
+#include "common/bus/change.h"
 #include "common/bus/keys.h"
 #include "common/bus/watch.h"
 
@@ -20,26 +21,20 @@ struct bus_auth {
 	char *directory;
 	void *socket;
 	struct bus_watch watch;
-	struct map *identities;  // public key as text → identity
-	struct timespec read_at; // the directory's time of change then
-	loop_fn *failed;
-	void *context;
+	struct map *identities; // public key as text → identity
+	struct bus_change change;
+	bool unread; // the last reading came to no end
+	struct bus_auth_world world;
 };
 
-static void read_directory(struct bus_auth *auth)
+// NULL when something other than the files themselves stood in the way: that revokes nobody's key.
+static struct map *read_identities(const char *path)
 {
-	struct stat status;
-	if (stat(auth->directory, &status) < 0 ||
-	    (status.st_mtim.tv_sec == auth->read_at.tv_sec && status.st_mtim.tv_nsec == auth->read_at.tv_nsec)) {
-		return;
-	}
-	DIR *directory = opendir(auth->directory);
+	DIR *directory = opendir(path);
 	if (!directory) {
-		return;
+		return NULL;
 	}
-	auth->read_at = status.st_mtim;
-	map_free(&auth->identities, free);
-	auth->identities = map_new(NULL);
+	struct map *identities = map_new(NULL);
 	for (struct dirent *entry = readdir(directory); entry; entry = readdir(directory)) {
 		char *dot = strrchr(entry->d_name, '.');
 		char key[BUS_KEY_TEXT];
@@ -47,23 +42,51 @@ static void read_directory(struct bus_auth *auth)
 			continue;
 		}
 		*dot = '\0';
-		if (bus_key_read(auth->directory, entry->d_name, "public", key)) {
-			free(map_insert_text(auth->identities, key, duplicate_text(entry->d_name)));
+		if (bus_key_read(path, entry->d_name, "public", key)) {
+			free(map_insert_text(identities, key, duplicate_text(entry->d_name)));
+		} else if (bus_key_hindered(errno)) {
+			map_free(&identities, free);
+			break;
 		}
 	}
 	closedir(directory);
+	return identities;
+}
+
+void bus_auth_refresh(struct bus_auth *auth)
+{
+	struct map *present = read_identities(auth->directory), *former = auth->identities;
+	auth->unread = !present;
+	if (!present) {
+		return;
+	}
+	auth->identities = present;
+	for (struct map_cursor at = {0}; map_next(former, &at);) {
+		const char *identity = map_find(present, at.key);
+		if (!identity || strcmp(identity, at.value) != 0) {
+			auth->world.revoked(auth->world.context, at.value);
+		}
+	}
+	map_free(&former, free);
+}
+
+const char *bus_auth_identity(const struct bus_auth *auth, const char *user_id)
+{
+	return map_find_text(auth->identities, user_id);
 }
 
 enum { REQUEST_FRAMES = 7 }; // version, request id, domain, address, routing id, mechanism, credentials
 
-static const char *identity_of(struct bus_auth *auth, zmq_msg_t *key)
+// The key as text, when it is somebody's.
+static bool admit(struct bus_auth *auth, zmq_msg_t *key, char text[static BUS_KEY_TEXT])
 {
-	char text[BUS_KEY_TEXT];
 	if (zmq_msg_size(key) != KEY_OCTETS || !zmq_z85_encode(text, zmq_msg_data(key), KEY_OCTETS)) {
-		return NULL;
+		return false;
 	}
-	read_directory(auth);
-	return map_find_text(auth->identities, text);
+	if (bus_changed(&auth->change, auth->directory) || auth->unread) {
+		bus_auth_refresh(auth);
+	}
+	return bus_auth_identity(auth, text) != NULL;
 }
 
 static bool says(zmq_msg_t *frame, const char *text)
@@ -80,15 +103,16 @@ static void answer(struct bus_auth *auth, zmq_msg_t *frames, size_t count)
 {
 	bool known_form =
 	    count == REQUEST_FRAMES && says(&frames[0], "1.0") && says(&frames[2], BUS_DOMAIN) && says(&frames[5], "CURVE");
-	const char *identity = known_form ? identity_of(auth, &frames[6]) : NULL;
+	char key[BUS_KEY_TEXT];
+	bool admitted = known_form && admit(auth, &frames[6], key);
 	send_text(auth, "1.0", true);
 	zmq_send(auth->socket, zmq_msg_data(&frames[1]), zmq_msg_size(&frames[1]), ZMQ_DONTWAIT | ZMQ_SNDMORE);
-	send_text(auth, identity ? "200" : "400", true);
-	send_text(auth, identity ? "OK" : "unknown key", true);
-	send_text(auth, identity ? identity : "", true);
+	send_text(auth, admitted ? "200" : "400", true);
+	send_text(auth, admitted ? "OK" : "unknown key", true);
+	send_text(auth, admitted ? key : "", true);
 	send_text(auth, "", false);
-	if (!identity) {
-		auth->failed(auth->context);
+	if (!admitted) {
+		auth->world.failed(auth->world.context);
 	}
 }
 
@@ -120,7 +144,7 @@ static bool receive_request(void *context)
 	return received;
 }
 
-struct bus_auth *bus_auth_new(void *zmq, struct loop *loop, const char *directory, loop_fn *failed, void *context)
+struct bus_auth *bus_auth_new(void *zmq, struct loop *loop, const char *directory, const struct bus_auth_world *world)
 {
 	void *socket = zmq_socket(zmq, ZMQ_REP);
 	if (!socket || zmq_bind(socket, "inproc://zeromq.zap.01") < 0) {
@@ -132,11 +156,8 @@ struct bus_auth *bus_auth_new(void *zmq, struct loop *loop, const char *director
 		return NULL;
 	}
 	struct bus_auth *auth = allocate(sizeof *auth);
-	*auth = (struct bus_auth){.directory = duplicate_text(directory),
-	                          .socket = socket,
-	                          .identities = map_new(NULL),
-	                          .failed = failed,
-	                          .context = context};
+	*auth = (struct bus_auth){
+	    .directory = duplicate_text(directory), .socket = socket, .identities = map_new(NULL), .world = *world};
 	bus_watch_begin(&auth->watch, loop, socket, receive_request, auth);
 	return auth;
 }

@@ -138,13 +138,14 @@ static bool receive_one(void *context)
 	bool received = zmq_msg_recv(&peer, handle, ZMQ_DONTWAIT) >= 0;
 	if (received) {
 		bool whole = zmq_msg_more(&peer) && zmq_msg_recv(&frame, handle, ZMQ_DONTWAIT) >= 0;
-		const char *reader = whole ? zmq_msg_gets(&frame, "User-Id") : NULL;
+		const char *key = whole ? zmq_msg_gets(&frame, "User-Id") : NULL;
+		const char *reader = key ? bus_auth_identity(bus->auth, key) : NULL;
 		bool single = whole && !zmq_msg_more(&frame);
-		if (single && reader && reader[0]) {
+		if (single && reader) {
 			bus_owner_receive(bus->owner, (struct bytes){zmq_msg_data(&peer), zmq_msg_size(&peer)}, reader,
 			                  (struct bytes){zmq_msg_data(&frame), zmq_msg_size(&frame)});
 		} else {
-			on_dropped(bus, reader ? reader : "-", "malformed");
+			on_dropped(bus, reader ? reader : "-", single && key ? "revoked key" : "malformed");
 		}
 		while (whole && zmq_msg_more(&frame)) {
 			zmq_msg_close(&frame);
@@ -182,6 +183,13 @@ static void on_unknown_key(void *context)
 	count_handshake_failure("unknown key");
 }
 
+static void on_revoked(void *context, const char *identity)
+{
+	struct bus *bus = context;
+	log_event(LOG_WARNING, "bus-key-revoked", "identity", identity, NULL);
+	bus_owner_forget(bus->owner, identity);
+}
+
 static void probe(void *context)
 {
 	struct bus *bus = context;
@@ -190,7 +198,8 @@ static void probe(void *context)
 
 static void bind_owner(struct bus *bus, const char *endpoint)
 {
-	bus->auth = bus_auth_new(bus->zmq, bus->loop, bus->keys_directory, on_unknown_key, bus);
+	const struct bus_auth_world world = {.failed = on_unknown_key, .revoked = on_revoked, .context = bus};
+	bus->auth = bus_auth_new(bus->zmq, bus->loop, bus->keys_directory, &world);
 	if (!bus->auth) {
 		fprintf(stderr, "the bus's authenticator cannot listen: %s\n", strerror(errno));
 		exit(2);
@@ -206,9 +215,24 @@ static void bind_owner(struct bus *bus, const char *endpoint)
 
 // ---- life ----
 
+// Keys and endpoints are others than they were: true when that may be.
+static bool look_around(struct bus *bus)
+{
+	bool keys = bus_changed(&bus->keys_change, bus->keys_directory);
+	bool endpoints = bus_changed(&bus->endpoints_change, bus->endpoints_file);
+	if (keys && bus->auth) {
+		bus_auth_refresh(bus->auth);
+	}
+	if (endpoints) {
+		bus_endpoints_refresh(bus->endpoints);
+	}
+	return keys || endpoints;
+}
+
 static void tick(void *context)
 {
 	struct bus *bus = context;
+	bool moved = look_around(bus);
 	if (bus->probes > 0) {
 		bus->probes--;
 		bus_owner_probe(bus->owner);
@@ -216,7 +240,7 @@ static void tick(void *context)
 	bus_owner_tick(bus->owner);
 	bus_owner_settle(bus->owner);
 	for (struct connection *connection = bus->connections; connection; connection = connection->next) {
-		bus_connection_tick(connection);
+		bus_connection_tick(connection, moved);
 	}
 	deadline_arm(&bus->tick, now() + MILLISECONDS(BUS_TICK_MS));
 }
@@ -242,7 +266,8 @@ struct bus *bus_new(struct loop *loop, struct health *health, const char *identi
 		fprintf(stderr, "ZeroMQ: %s\n", strerror(errno));
 		exit(2);
 	}
-	bus->endpoints = bus_endpoints_new(config_text("TWINSPAN_BUS", NULL));
+	bus->endpoints_file = config_text("TWINSPAN_BUS", NULL);
+	bus->endpoints = bus_endpoints_new(bus->endpoints_file);
 	bus->admission = bus_admission_new();
 	bus->placed = map_new(NULL);
 	soon_init(&bus->reconsider, reconsider, bus);

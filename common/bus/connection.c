@@ -130,14 +130,14 @@ static void try_connect(struct connection *connection)
 {
 	struct bus *bus = connection->bus;
 	const char *endpoint = bus_endpoints_find(bus->endpoints, connection->owner);
-	char server_key[BUS_KEY_TEXT];
-	if (!endpoint || !bus_key_read(bus->keys_directory, connection->owner, "public", server_key)) {
+	connection->endpoint = endpoint;
+	if (!endpoint || !bus_key_read(bus->keys_directory, connection->owner, "public", connection->key)) {
 		log_limited(LOG_WARNING, "bus-owner-unknown", "owner", connection->owner, "lacks",
 		            endpoint ? "public key" : "endpoint", NULL);
 		return;
 	}
 	const struct bus_socket_settings settings = {bus->zmq, bus->loop, &bus->keys, on_event, receive_one, connection};
-	if (!bus_socket_connect(&connection->socket, &settings, server_key, endpoint, connection->quick)) {
+	if (!bus_socket_connect(&connection->socket, &settings, connection->key, endpoint, connection->quick)) {
 		log_limited(LOG_ERROR, "bus-connect-failed", "owner", connection->owner, "endpoint", endpoint, "error",
 		            strerror(errno), NULL);
 	}
@@ -168,6 +168,12 @@ struct connection *bus_connection(struct bus *bus, const char *owner)
 	return connection;
 }
 
+static void disconnect(struct connection *connection)
+{
+	bus_socket_close(&connection->socket);
+	bus_link_down(connection->link);
+}
+
 void bus_connection_be_quick(struct connection *connection)
 {
 	if (connection->quick) {
@@ -175,14 +181,29 @@ void bus_connection_be_quick(struct connection *connection)
 	}
 	connection->quick = true;
 	if (connection->socket.handle) { // the option is a connection's from its beginning
-		bus_socket_close(&connection->socket);
-		bus_link_down(connection->link);
+		disconnect(connection);
 		try_connect(connection);
 	}
 }
 
-void bus_connection_tick(struct connection *connection)
+// Is the owner elsewhere now, or its key another one, or gone? One whose endpoint alone is not there any more stays connected:
+// the file may be in the middle of being written.
+static bool is_outdated(const struct connection *connection)
 {
+	const struct bus *bus = connection->bus;
+	const char *endpoint = bus_endpoints_find(bus->endpoints, connection->owner);
+	char key[BUS_KEY_TEXT];
+	bool known = bus_key_read(bus->keys_directory, connection->owner, "public", key);
+	return (endpoint && strcmp(endpoint, connection->endpoint) != 0) ||
+	       (known ? strcmp(key, connection->key) != 0 : !bus_key_hindered(errno));
+}
+
+void bus_connection_tick(struct connection *connection, bool moved)
+{
+	if (connection->socket.handle && moved && is_outdated(connection)) {
+		log_event(LOG_WARNING, "bus-owner-moved", "owner", connection->owner, "was", connection->endpoint, NULL);
+		disconnect(connection);
+	}
 	if (!connection->socket.handle) {
 		try_connect(connection);
 	}

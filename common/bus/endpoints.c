@@ -4,14 +4,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "common/base/alloc.h"
 #include "common/base/map.h"
+#include "common/bus/change.h"
 
 struct bus_endpoints {
 	char *path;
-	struct timespec read_at;
+	struct bus_change change;
 	struct map *found; // identity → endpoint
 	struct map *given; // every endpoint text there ever was → itself
 };
@@ -26,18 +26,12 @@ static const char *keep(struct bus_endpoints *endpoints, const char *text)
 	return kept;
 }
 
-static void read_file(struct bus_endpoints *endpoints)
+void bus_endpoints_refresh(struct bus_endpoints *endpoints)
 {
-	struct stat status;
-	if (stat(endpoints->path, &status) < 0 ||
-	    (status.st_mtim.tv_sec == endpoints->read_at.tv_sec && status.st_mtim.tv_nsec == endpoints->read_at.tv_nsec)) {
-		return;
-	}
 	FILE *in = fopen(endpoints->path, "re");
 	if (!in) {
 		return;
 	}
-	endpoints->read_at = status.st_mtim;
 	map_free(&endpoints->found, NULL);
 	endpoints->found = map_new(NULL);
 	char line[512], identity[100], endpoint[256];
@@ -71,6 +65,8 @@ void bus_endpoints_free(struct bus_endpoints **endpoints_at)
 
 const char *bus_endpoints_find(struct bus_endpoints *endpoints, const char *identity)
 {
-	read_file(endpoints);
+	if (bus_changed(&endpoints->change, endpoints->path)) {
+		bus_endpoints_refresh(endpoints);
+	}
 	return map_find_text(endpoints->found, identity);
 }

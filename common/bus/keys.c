@@ -79,7 +79,9 @@ bool bus_key_read(const char *directory, const char *identity, const char *suffi
 		return false;
 	}
 	ssize_t length = read(fd, text, sizeof text);
+	int error = errno;
 	close(fd);
+	errno = error;
 	if (length == BUS_KEY_TEXT && text[BUS_KEY_TEXT - 1] == '\n') {
 		length--;
 	}
@@ -93,5 +95,13 @@ bool bus_key_read(const char *directory, const char *identity, const char *suffi
 	}
 	wipe(text, sizeof text);
 	wipe(octets, sizeof octets);
+	if (!good && length >= 0) {
+		errno = EINVAL;
+	}
 	return good;
+}
+
+bool bus_key_hindered(int error)
+{
+	return error == EMFILE || error == ENFILE || error == ENOMEM || error == EINTR || error == EIO;
 }

@@ -10,7 +10,9 @@ enum { BUS_KEY_TEXT = 41 }; // Z85 with its final zero
 // Makes a key pair for `identity`. false with errno: EEXIST when it has one already (which is kept), EINVAL for a malformed
 // identity, or what the file system says. The directory must exist.
 bool bus_keys_write(const char *directory, const char *identity);
-// Reads a key file's line. false when it is missing or malformed.
+// Reads a key file's line. false with errno: EINVAL when it is malformed, or what the file system says.
 bool bus_key_read(const char *directory, const char *identity, const char *suffix, char out[static BUS_KEY_TEXT]);
+// Did this process's own want of something keep it from reading a key that may well be there?
+bool bus_key_hindered(int error);
 
 #endif

@@ -356,7 +356,8 @@ struct table *bus_owner_table(struct bus_owner *owner, const char *name)
 		return NULL;
 	}
 	table = allocate(sizeof *table);
-	*table = (struct table){.owner = owner, .rule = rule, .rows = table_rows_new(), .next = owner->tables};
+	*table = (struct table){
+	    .owner = owner, .rule = rule, .rows = table_rows_new(rule->marks & TABLE_SECRET), .next = owner->tables};
 	owner->tables = table;
 	return table;
 }
@@ -439,4 +440,21 @@ void table_on_applied(struct table *table, loop_fn *fn, void *context)
 {
 	table->applied = fn;
 	table->applied_context = context;
+}
+
+void bus_owner_forget(struct bus_owner *owner, const char *reader)
+{
+	for (struct map_cursor at = {0}; map_next(owner->peers, &at);) {
+		struct peer *peer = at.value;
+		if (strcmp(peer->reader, reader) != 0) {
+			continue;
+		}
+		while (peer->streams) {
+			struct stream *stream = peer->streams;
+			send_refused(peer, stream->table->rule->name, stream->id, "key revoked");
+			stream_free(stream);
+		}
+		peer->gone = true;
+		owner_unsettle(owner);
+	}
 }

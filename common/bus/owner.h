@@ -36,6 +36,8 @@ void bus_owner_probe(struct bus_owner *owner);
 // Lets go of peers that are gone and makes the calls of table_on_applied.
 void bus_owner_settle(struct bus_owner *owner);
 size_t bus_owner_streams(const struct bus_owner *owner);
+// The identity's key was revoked: all its connections are told, and not served any more.
+void bus_owner_forget(struct bus_owner *owner, const char *reader);
 bool bus_owner_answer(struct bus_owner *owner, struct bytes peer, uint64_t id, const char *error, struct bytes body);
 
 #endif

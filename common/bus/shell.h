@@ -6,6 +6,7 @@
 #include "common/base/random.h"
 #include "common/bus/auth.h"
 #include "common/bus/bus.h"
+#include "common/bus/change.h"
 #include "common/bus/endpoints.h"
 #include "common/bus/owner.h"
 #include "common/bus/replica.h"
@@ -15,6 +16,8 @@ struct connection { // to one owner
 	struct bus *bus;
 	char *owner;
 	struct bus_socket socket; // closed while the owner's endpoint or key is not known
+	const char *endpoint;     // and key: those it was opened with
+	char key[BUS_KEY_TEXT];
 	struct bus_link *link;
 	bool quick; // its silence makes a node count as gone
 	struct connection *next;
@@ -25,9 +28,10 @@ struct bus {
 	struct health *health;
 	void *zmq; // ZeroMQ's context
 	char *identity;
-	const char *keys_directory;
+	const char *keys_directory, *endpoints_file;
 	struct bus_keys keys;
 	struct bus_endpoints *endpoints;
+	struct bus_change keys_change, endpoints_change;
 	struct random random;
 	struct bus_auth *auth;
 	struct bus_socket router; // when there is an endpoint for this identity
@@ -48,7 +52,8 @@ struct bus {
 struct connection *bus_connection(struct bus *bus, const char *owner);
 // That it stands still is noticed within 3 seconds from now on.
 void bus_connection_be_quick(struct connection *connection);
-void bus_connection_tick(struct connection *connection);
+// `moved`: endpoints or keys may be others than before.
+void bus_connection_tick(struct connection *connection, bool moved);
 void bus_connection_free(struct connection *connection);
 
 void bus_question_received(struct bus *bus, struct bytes peer, const char *asker, const char *name, struct bytes body,

@@ -9,6 +9,7 @@
 
 #include "common/base/alloc.h"
 #include "common/base/map.h"
+#include "common/base/secret.h"
 
 enum { FEWEST_DEPARTURES = 1024 };
 
@@ -35,6 +36,7 @@ struct table_rows {
 	uint64_t sequence;
 	uint64_t forgotten; // the newest sequence of a departure that was let go
 	bool pending;
+	bool secret; // values are wiped when they are let go
 };
 
 // ---- lists ----
@@ -60,26 +62,35 @@ static struct bytes key_of(const struct entry *entry)
 	return (struct bytes){entry->key, entry->key_length};
 }
 
-static void entry_free(struct entry *entry)
+static void value_free(const struct table_rows *rows, struct entry *entry)
 {
+	if (rows->secret && entry->value) {
+		wipe(entry->value, entry->value_length);
+	}
 	free(entry->value);
+}
+
+static void entry_free(const struct table_rows *rows, struct entry *entry)
+{
+	value_free(rows, entry);
 	free(entry);
 }
 
-static void list_free(struct list *list)
+static void list_free(const struct table_rows *rows, struct list *list)
 {
 	while (list->oldest) {
 		struct entry *entry = list->oldest;
 		take_out(list, entry);
-		entry_free(entry);
+		entry_free(rows, entry);
 	}
 }
 
 // ---- life ----
 
-struct table_rows *table_rows_new(void)
+struct table_rows *table_rows_new(bool secret)
 {
 	struct table_rows *rows = allocate(sizeof *rows);
+	rows->secret = secret;
 	rows->live_by_key = map_new(NULL);
 	rows->departures_by_scope = map_new(NULL);
 	rows->scopes = map_new(NULL);
@@ -98,8 +109,8 @@ void table_rows_free(struct table_rows **rows_at)
 	if (!rows) {
 		return;
 	}
-	list_free(&rows->live);
-	list_free(&rows->departures);
+	list_free(rows, &rows->live);
+	list_free(rows, &rows->departures);
 	map_free(&rows->live_by_key, NULL);
 	map_free(&rows->departures_by_scope, free_map);
 	map_free(&rows->scopes, free);
@@ -136,7 +147,7 @@ static void forget_departure(struct table_rows *rows, struct entry *departure)
 	struct map *of_scope = map_find_text(rows->departures_by_scope, departure->scope);
 	map_remove(of_scope, key_of(departure));
 	take_out(&rows->departures, departure);
-	entry_free(departure);
+	entry_free(rows, departure);
 }
 
 static struct entry *find_departure(const struct table_rows *rows, const char *scope, struct bytes key)
@@ -168,14 +179,14 @@ static void note_departure(struct table_rows *rows, const char *scope, struct by
 
 // ---- changing ----
 
-static void set_value(struct entry *entry, struct bytes value)
+static void set_value(const struct table_rows *rows, struct entry *entry, struct bytes value)
 {
 	// One octet at least, so that an empty value differs from none.
 	uint8_t *octets = allocate(value.length);
 	if (value.length > 0) {
 		memcpy(octets, value.data, value.length);
 	}
-	free(entry->value);
+	value_free(rows, entry);
 	entry->value = octets;
 	entry->value_length = value.length;
 }
@@ -202,7 +213,7 @@ bool table_rows_put(struct table_rows *rows, const char *scope_text, struct byte
 	}
 	entry->scope = scope;
 	entry->sequence = rows->sequence + 1;
-	set_value(entry, value);
+	set_value(rows, entry, value);
 	append(&rows->live, entry);
 	rows->pending = true;
 	return true;
@@ -221,7 +232,7 @@ bool table_rows_remove(struct table_rows *rows, struct bytes key)
 	}
 	take_out(&rows->live, entry);
 	note_departure(rows, entry->scope, key_of(entry));
-	entry_free(entry);
+	entry_free(rows, entry);
 	rows->pending = true;
 	return true;
 }

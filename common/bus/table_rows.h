@@ -8,7 +8,7 @@
 
 struct table_rows;
 
-struct table_rows *table_rows_new(void);
+struct table_rows *table_rows_new(bool secret); // values hold keys: they are wiped when they are let go
 void table_rows_free(struct table_rows **rows);
 // Changes wait for the commit; false when it is no change.
 bool table_rows_put(struct table_rows *rows, const char *scope, struct bytes key, struct bytes value);

@@ -35,7 +35,7 @@ static const char *changes(const struct table_rows *rows, const char *scope, uin
 static void puts_and_removes(void **state)
 {
 	(void)state;
-	struct table_rows *rows = table_rows_new();
+	struct table_rows *rows = table_rows_new(false);
 	assert_true(table_rows_put(rows, "", text("a"), text("1")));
 	assert_true(table_rows_put(rows, "", text("b"), text("1")));
 	assert_true(table_rows_pending(rows));
@@ -58,7 +58,7 @@ static void puts_and_removes(void **state)
 static void moving_between_scopes(void **state)
 {
 	(void)state;
-	struct table_rows *rows = table_rows_new();
+	struct table_rows *rows = table_rows_new(false);
 	table_rows_put(rows, "node-a", text("k"), text("1"));
 	table_rows_commit(rows, false);
 	table_rows_put(rows, "node-b", text("k"), text("1"));
@@ -82,7 +82,7 @@ static void moving_between_scopes(void **state)
 static void removals_are_forgotten_in_the_end(void **state)
 {
 	(void)state;
-	struct table_rows *rows = table_rows_new();
+	struct table_rows *rows = table_rows_new(false);
 	char key[16];
 	for (int i = 0; i < 3000; i++) {
 		snprintf(key, sizeof key, "%d", i);
@@ -114,7 +114,7 @@ static void the_work_goes_with_the_changes(void **state)
 {
 	(void)state;
 	enum { ROWS = 100000 };
-	struct table_rows *rows = table_rows_new();
+	struct table_rows *rows = table_rows_new(false);
 	char key[16], value[16];
 	for (int i = 0; i < ROWS; i++) {
 		snprintf(key, sizeof key, "%d", i);
@@ -139,6 +139,60 @@ static void the_work_goes_with_the_changes(void **state)
 	table_rows_free(&rows);
 }
 
+#ifndef __SANITIZE_ADDRESS__
+// The C library's own free, looked over: what is there of a value when its memory is given back.
+extern void __libc_free(void *memory);
+
+static const uint8_t *watched;
+static size_t watched_length;
+static int given_back, given_back_in_clear;
+
+void free(void *memory)
+{
+	if (memory && memory == watched) {
+		given_back++;
+		for (size_t i = 0; i < watched_length; i++) {
+			if (watched[i] != 0) {
+				given_back_in_clear++;
+				break;
+			}
+		}
+		watched = NULL;
+	}
+	__libc_free(memory);
+}
+
+static void watch_value(void *context, struct bytes key, struct bytes value, bool removed)
+{
+	(void)context;
+	(void)key;
+	(void)removed;
+	watched = value.data;
+	watched_length = value.length;
+}
+
+static void values_that_hold_keys_are_wiped(void **state)
+{
+	(void)state;
+	for (int secret = 0; secret < 2; secret++) {
+		struct table_rows *rows = table_rows_new(secret);
+		given_back = given_back_in_clear = 0;
+		table_rows_put(rows, "", text("a"), text("a first key"));
+		table_rows_all(rows, "", watch_value, NULL);
+		table_rows_put(rows, "", text("a"), text("another key")); // changed
+		assert_int_equal(given_back, 1);
+		table_rows_all(rows, "", watch_value, NULL);
+		table_rows_remove(rows, text("a"));
+		assert_int_equal(given_back, 2);
+		table_rows_put(rows, "", text("b"), text("a third key"));
+		table_rows_all(rows, "", watch_value, NULL);
+		table_rows_free(&rows);
+		assert_int_equal(given_back, 3);
+		assert_int_equal(given_back_in_clear, secret ? 0 : 3);
+	}
+}
+#endif
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -146,6 +200,9 @@ int main(void)
 	    cmocka_unit_test(moving_between_scopes),
 	    cmocka_unit_test(removals_are_forgotten_in_the_end),
 	    cmocka_unit_test(the_work_goes_with_the_changes),
+#ifndef __SANITIZE_ADDRESS__
+	    cmocka_unit_test(values_that_hold_keys_are_wiped),
+#endif
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
