@@ -5,7 +5,9 @@
 
 void wipe(void *memory, size_t length)
 {
-	explicit_bzero(memory, length);
+	if (length > 0) { // nothing may be NULL
+		explicit_bzero(memory, length);
+	}
 }
 
 bool secret_set(struct secret *secret, struct bytes octets)

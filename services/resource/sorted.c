@@ -85,7 +85,9 @@ static struct node *leaf(struct bytes key, void *value)
 	node->value = value;
 	node->length = (uint32_t)key.length;
 	node->height = 1;
-	memcpy(node->key, key.data, key.length);
+	if (key.length > 0) {
+		memcpy(node->key, key.data, key.length);
+	}
 	return node;
 }
 

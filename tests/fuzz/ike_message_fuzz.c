@@ -38,6 +38,9 @@ static void proposals(struct bytes body)
 		if (!chosen) {
 			continue;
 		}
+		if (suite.esn) {
+			continue; // taken when it is all that the peer has, and never offered: as an answer it is refused
+		}
 		// What we chose, said back, is what we would accept.
 		uint8_t octets[512];
 		struct writer w = writer_of(octets, sizeof octets);

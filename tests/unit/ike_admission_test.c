@@ -295,7 +295,7 @@ static void neighbours_of_the_peer_are_limited_and_take_no_place(void **state)
 	f->secret = "another.secret";
 	uint64_t computed = counted(p, 0, IKE_KEY_EXCHANGE);
 	for (int i = 0; i < 200; i++) {
-		p->record_count = 0;
+		forget_record(p);
 		uint8_t octets[COOKIE_MAX];
 		fake_send(f, fake_init(f, &(struct fake_init){0}, GROUP_CURVE25519));
 		struct payloads payloads = fake_payloads(fake_last(f));
@@ -315,7 +315,7 @@ static void neighbours_of_the_peer_are_limited_and_take_no_place(void **state)
 	// Twenty-four that fail, then a rekeying of the peer.
 	for (int i = 0; i < 24; i++) {
 		run(p, SECONDS(1));
-		p->record_count = 0;
+		forget_record(p);
 		fake_begin(f);
 		fake_auth(f, PROTOCOL_ESP, 0);
 	}
@@ -376,10 +376,7 @@ static void a_busy_peer_is_never_refused(void **state)
 	struct pair *p = waiting_pair();
 	peer_comes_up(p);
 	for (int i = 0; i < 80; i++) {
-		for (size_t k = 0; k < p->record_count; k++) {
-			free(p->record[k].octets);
-		}
-		p->record_count = 0;
+		forget_record(p);
 		p->ends[1].config.enabled = false;
 		configure(p, 1);
 		run(p, MILLISECONDS(50));

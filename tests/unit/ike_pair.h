@@ -269,6 +269,15 @@ static inline struct pair *new_up_pair(void)
 	return p;
 }
 
+// What was sent so far is forgotten, and nothing of it is on its way any more.
+static inline void forget_record(struct pair *p)
+{
+	for (size_t i = 0; i < p->record_count; i++) {
+		free(p->record[i].octets);
+	}
+	p->record_count = p->flight_count = 0;
+}
+
 static inline void free_pair(struct pair *p)
 {
 	for (int i = 0; i < 2; i++) {
