@@ -182,8 +182,8 @@ up: all # start a whole region on this machine
 	@deploy/local/region up
 down: # end it and leave nothing behind
 	@deploy/local/region down
-demo: all # the nine steps of the tutorial against two real customer devices
-	@$(PYTHON) deploy/local/demo.py
+demo: all # the nine steps of the tutorial against two real customer devices; FAILOVERS=20 takes down as many ports more, each within the limit
+	@FAILOVERS=$(FAILOVERS) $(PYTHON) deploy/local/demo.py
 bench: all test-tools # throughput beside strongSwan and plain forwarding, in the same run; ONLY=name for one, BASELINE=DIR beside another build
 	@BASELINE=$(BASELINE) $(PYTHON) tests/perf/bench.py $(ONLY)
 

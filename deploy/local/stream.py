@@ -72,7 +72,8 @@ class Stream:
             process.stdin.flush()
 
     def stop(self, drain=0.5):
-        """Ends it; returns {"to_idc": figures, "to_vpc": figures} with sent, lost, gap_ms (the longest without an arrival)."""
+        """Ends it; returns {"to_idc": figures, "to_vpc": figures} with sent, lost, gap_ms (the longest without an arrival) and
+        lost_sent_at (the times, by the machine's monotonic clock, at which what was lost had been sent)."""
         for process in self.processes:
             process.send_signal(signal.SIGUSR1)
         time.sleep(drain)
@@ -99,7 +100,13 @@ def figures(sent, received):
     arrivals = sorted(received.values())
     gaps = [later - earlier for earlier, later in zip(arrivals, arrivals[1:])]
     lost = sorted(int(number) for number in sent if number not in received)
-    return {"sent": len(sent), "lost": len(lost), "gap_ms": round(max(gaps, default=0) * 1000, 1), "lost_numbers": lost[:20]}
+    return {"sent": len(sent), "lost": len(lost), "gap_ms": round(max(gaps, default=0) * 1000, 1), "lost_numbers": lost[:20],
+            "lost_sent_at": [sent[str(number)] for number in lost]}
+
+
+def lost_outside(figures, begin, end):
+    """How many of those that were lost were sent before `begin` or after `end` (monotonic times)."""
+    return sum(not begin <= at <= end for at in figures["lost_sent_at"])
 
 
 if __name__ == "__main__":

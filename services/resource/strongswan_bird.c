@@ -142,7 +142,8 @@ static void add_swanctl(struct text *out, const struct record *tunnel)
 	         record_text(tunnel, "cloudAddress"));
 	text_add(out, "\t\tproposals = ");
 	add_proposals(out, tunnel, true);
-	text_add(out, "\n\t\tmobike = no\n\t\tkeyingtries = 0\n");
+	// Both ends begin, and again after a loss: of two IKE SAs that come of it the newer one stays.
+	text_add(out, "\n\t\tmobike = no\n\t\tkeyingtries = 0\n\t\tunique = replace\n");
 	if (record_is(tunnel, "ipsec.encapsulation", "UDP")) {
 		text_add(out, "\t\tencap = yes\n");
 	}
@@ -206,6 +207,24 @@ static void add_setup(struct text *out, const struct ends *ends)
 	}
 }
 
+// The tunnel's hold time is the most that the cloud accepts; the session goes by the smaller of both ends' (RFC 4271 §4.2). The
+// device asks for a third of it, 3 s at least (ibid.), so that a tunnel that went silent is left as soon on this side as the
+// cloud's liveness leaves it on the other: the keepalive of a third is sent and answered for whether there is traffic or not.
+static void add_hold_time(struct text *out, const struct record *tunnel)
+{
+	enum { SMALLEST = 3 };
+	unsigned long long most = number_of(tunnel, "bgp.holdTime"), keepalive = number_of(tunnel, "bgp.keepalive"),
+	                   hold = most / 3 > SMALLEST ? most / 3 : SMALLEST;
+	text_add(out,
+	         "\t# After how many seconds of silence this device takes the tunnel for dead and its routes go to the other "
+	         "one. The "
+	         "smaller\n\t# value of both ends counts; the tunnel's own is %llu. On a line that drops out for seconds and "
+	         "comes back, "
+	         "raise it to at\n\t# most that, and the keepalive time to a third of it.\n",
+	         most);
+	text_add(out, "\thold time %llu;\n\tkeepalive time %llu;\n", hold, keepalive < hold / 3 ? keepalive : hold / 3);
+}
+
 static void add_bird(struct text *out, const struct ends *ends)
 {
 	const struct record *tunnel = ends->tunnel;
@@ -232,8 +251,7 @@ static void add_bird(struct text *out, const struct ends *ends)
 	text_add(out, "protocol bgp %s {\n\tlocal %s as %llu;\n\tneighbor %s as %llu;\n", name,
 	         record_text(tunnel, "customerInsideAddress"), number_of(ends->customer_gateway, "asn"),
 	         record_text(tunnel, "cloudInsideAddress"), number_of(ends->border_gateway, "asn"));
-	text_add(out, "\thold time %llu;\n\tkeepalive time %llu;\n", number_of(tunnel, "bgp.holdTime"),
-	         number_of(tunnel, "bgp.keepalive"));
+	add_hold_time(out, tunnel);
 	text_add(out, "\tconnect retry time 1;\n\tconnect delay time 1;\n\terror wait time 1, 5;\n\terror forget time 10;\n");
 	text_add(out, "\tipv4 {\n\t\timport all;\n\t\texport where source = RTS_STATIC;\n\t\tnext hop self;\n\t};\n}\n");
 }

@@ -428,6 +428,7 @@ static void test_configuration(void **state)
 	                                    "\tproposals = aes128-sha1-modp1024\n",
 	                                    "esp_proposals = aes128-sha256,aes256gcm16\n",
 	                                    "id = me@example.com\n",
+	                                    "\t\tunique = replace\n",
 	                                    "neighbor 169.254.6.1 as 65000;",
 	                                    "local 169.254.6.2 as 65010;"};
 	for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {
@@ -440,6 +441,36 @@ static void test_configuration(void **state)
 	region_free(&r);
 }
 
+// The hold time that a device is given is a third of the tunnel's, which the cloud's end accepts at most, and 3 s at least.
+static void test_hold_time_of_a_device(void **state)
+{
+	(void)state;
+	static const struct {
+		const char *bgp, *printed, *comment;
+	} cases[] = {
+	    {"{}", "\n\thold time 3;\n\tkeepalive time 1;\n", "the tunnel's own is 9."},
+	    {"{'holdTime':4,'keepalive':1}", "\n\thold time 3;\n\tkeepalive time 1;\n", "the tunnel's own is 4."},
+	    {"{'holdTime':90}", "\n\thold time 30;\n\tkeepalive time 10;\n", "the tunnel's own is 90."},
+	    {"{'holdTime':90,'keepalive':2}", "\n\thold time 30;\n\tkeepalive time 2;\n", "the tunnel's own is 90."},
+	    {"{'holdTime':65535}", "\n\thold time 21845;\n\tkeepalive time 10;\n", "the tunnel's own is 65535."},
+	};
+	for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+		struct region r = region_new();
+		struct tutorial t = tutorial_new(&r);
+		char options[256];
+		snprintf(options, sizeof options, "'bgp':%s", cases[i].bgp);
+		assert_int_equal(add(&r, &t, options), 0);
+		struct problem problem = {0};
+		char *text = resource_configuration(r.resource, resource_find(r.resource, RESOURCE_VPN_TUNNEL, r.id),
+		                                    "strongswan-bird", &problem);
+		if (!strstr(text, cases[i].printed) || !strstr(text, cases[i].comment)) {
+			fail_msg("with bgp %s the device is given\n%s", cases[i].bgp, strstr(text, "#### bird.conf"));
+		}
+		free(text);
+		region_free(&r);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -447,7 +478,7 @@ int main(void)
 	    cmocka_unit_test(test_layouts),         cmocka_unit_test(test_tunnel_defaults),
 	    cmocka_unit_test(test_tunnel_refusals), cmocka_unit_test(test_tunnel_changes),
 	    cmocka_unit_test(test_shown),           cmocka_unit_test(test_routes_shown),
-	    cmocka_unit_test(test_configuration),
+	    cmocka_unit_test(test_configuration),   cmocka_unit_test(test_hold_time_of_a_device),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
