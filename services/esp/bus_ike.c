@@ -14,6 +14,23 @@ static struct esp_sa_keys keys_of(const Twinspan__SaDirection *row)
 	                            .integrity = {row->integrity_key.data, row->integrity_key.len}};
 }
 
+static bool take_selectors(struct esp_selector out[static ESP_SELECTORS_MAX], Twinspan__ChildSelector *const *rows,
+                           size_t count)
+{
+	for (size_t i = 0; i < count; i++) {
+		const Twinspan__ChildSelector *row = rows[i];
+		if (!address_from_bytes((struct bytes){row->first.data, row->first.len}, &out[i].first) ||
+		    !address_from_bytes((struct bytes){row->last.data, row->last.len}, &out[i].last) ||
+		    row->protocol > UINT8_MAX || row->first_port > UINT16_MAX || row->last_port > UINT16_MAX) {
+			return false;
+		}
+		out[i].protocol = (uint8_t)row->protocol;
+		out[i].first_port = (uint16_t)row->first_port;
+		out[i].last_port = (uint16_t)row->last_port;
+	}
+	return true;
+}
+
 static const char *set_sa(struct esp_bus *bus, const Twinspan__ChildSa *row)
 {
 	static const enum esp_encryption encryption[] = {
@@ -50,6 +67,16 @@ static const char *set_sa(struct esp_bus *bus, const Twinspan__ChildSa *row)
 	    !address_from_bytes((struct bytes){row->remote_address.data, row->remote_address.len}, &sa.remote)) {
 		return "its addresses";
 	}
+	struct esp_selector local[ESP_SELECTORS_MAX], remote[ESP_SELECTORS_MAX];
+	if (row->n_local_selectors > ESP_SELECTORS_MAX || row->n_remote_selectors > ESP_SELECTORS_MAX ||
+	    !take_selectors(local, row->local_selectors, row->n_local_selectors) ||
+	    !take_selectors(remote, row->remote_selectors, row->n_remote_selectors)) {
+		return "its traffic selectors";
+	}
+	sa.local_selectors = local;
+	sa.local_selector_count = row->n_local_selectors;
+	sa.remote_selectors = remote;
+	sa.remote_selector_count = row->n_remote_selectors;
 	const char *why = esp_sa_set(bus->parts.esp, &sa);
 	// The message held keys; the core has its own copy.
 	wipe(row->inbound->encryption_key.data, row->inbound->encryption_key.len);

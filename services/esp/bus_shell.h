@@ -23,8 +23,8 @@ struct esp_bus {
 	struct map *routes;     // key of an effective_route row: struct known_route
 	struct deadline report, counters;
 	instant counters_told; // 0: never
-	bool halfway;    // between two reports of everything
-	size_t reported; // rows in the last of these
+	bool halfway;          // between two reports of everything
+	size_t reported;       // rows in the last of these
 	int64_t wall_offset;
 	uint64_t started;
 	bool swept, sas_complete;

@@ -20,6 +20,7 @@
 	X(ECN, "ecn", "congestion mark on a packet that cannot carry it (RFC 6040 section 4.2)")                               \
 	X(INNER_SOURCE, "inner_source", "inner source address that this tunnel may not send from")                             \
 	X(INNER_DESTINATION, "inner_destination", "inner destination that leads nowhere this tunnel may reach")                \
+	X(INNER_SELECTORS, "inner_selectors", "inner packet outside its security association's traffic selectors")             \
 	X(VPN_MALFORMED, "vpn_malformed", "frame from vpn0 with a wrong IP header or length")                                  \
 	X(OFFLOAD, "offload", "frame from vpn0 whose offload header does not fit the packet")                                  \
 	X(LINK_LOCAL, "link_local", "169.254.0.0/16 where only inside addresses may be")                                       \
@@ -27,6 +28,7 @@
 	X(NOT_TUNNEL, "not_tunnel", "route leads to an attachment, yet the kernel gave the packet to vpn0")                    \
 	X(NO_MEMBER, "no_member", "next-hop group without a tunnel on this node")                                              \
 	X(NO_OUTBOUND_SA, "no_outbound_sa", "tunnel without a security association to send with")                              \
+	X(OUTBOUND_SELECTORS, "outbound_selectors", "no security association of the tunnel carries such a packet")             \
 	X(SEQUENCE_EXHAUSTED, "sequence_exhausted", "security association has used up its sequence numbers")                   \
 	X(TOO_BIG, "too_big", "longer than the tunnel takes and must not be fragmented")                                       \
 	X(TOO_BIG_UNANSWERED, "too_big_unanswered", "as too_big, and the tunnel's rate of ICMP errors is used up")             \

@@ -132,6 +132,10 @@ static void deliver(struct esp_worker *worker, struct sa *sa, uint8_t *payload, 
 		worker_drop(worker, sa->tunnel, ESP_DROP_ECN, 1);
 		return;
 	}
+	if (!sa_carries_all(sa, &inner) && !inbound_selected(load(sa->selectors), payload, &inner)) {
+		worker_drop(worker, sa->tunnel, ESP_DROP_INNER_SELECTORS, 1); // RFC 4301 §5.2
+		return;
+	}
 	const struct tunnel_config *config = load(sa->tunnel->config);
 	void *context = config ? load(config->gateway->context) : NULL;
 	if (!context) {

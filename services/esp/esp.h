@@ -122,6 +122,13 @@ struct esp_sa_keys {
 	struct bytes encryption; // with the 4-octet salt last for GCM (RFC 4106 §8.1)
 	struct bytes integrity;  // empty for GCM
 };
+// What a child SA may carry, of one end: addresses from first to last of one family, ports from first to last (0 to 65535: any;
+// first > last: those that nobody can see).
+struct esp_selector {
+	struct address first, last;
+	uint8_t protocol; // 0: any
+	uint16_t first_port, last_port;
+};
 struct esp_sa_row {
 	const char *tunnel;
 	struct esp_sa_keys inbound, outbound;
@@ -133,6 +140,9 @@ struct esp_sa_row {
 	struct address local, remote;     // IPv4
 	uint16_t local_port, remote_port; // of UDP encapsulation
 	uint32_t replay_window;           // packets; 0: off
+	// None of an end: everything of it.
+	const struct esp_selector *local_selectors, *remote_selectors;
+	size_t local_selector_count, remote_selector_count; // at most ESP_SELECTORS_MAX each
 };
 // NULL, or why the row cannot be taken. The keys, algorithms and extended numbers are the SA: a row that differs only in other
 // things keeps its windows and counters. A changed replay_window holds from the next SA on.

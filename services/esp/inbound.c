@@ -58,6 +58,18 @@ static unsigned quote_of(const uint8_t *packet, const struct inner *inner)
 	return error ? inner->header + 8u : 0;
 }
 
+bool inbound_selected(const struct selectors *selectors, const uint8_t *packet, const struct inner *inner)
+{
+	if (selectors_have_inbound(selectors, packet, inner)) {
+		return true;
+	}
+	unsigned quote = quote_of(packet, inner);
+	struct inner about;
+	return quote > 0 && inner_parse_quote(packet + quote, inner->length - quote, &about) && about.octets == inner->octets &&
+	       memcmp(about.source, inner->destination, inner->octets) == 0 &&
+	       selectors_have_outbound(selectors, packet + quote, &about);
+}
+
 bool inbound_error_about_own(const struct esp *esp, const struct tunnel_config *config, const uint8_t *packet,
                              const struct inner *inner)
 {

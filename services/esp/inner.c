@@ -68,6 +68,18 @@ bool inner_parse(const uint8_t *packet, size_t available, struct inner *out)
 	return true;
 }
 
+bool inner_parse_quote(const uint8_t *packet, size_t available, struct inner *out)
+{
+	unsigned version = available >= 20 ? packet[0] >> 4 : 0;
+	bool parsed = version == 4 ? parse_ipv4(packet, UINT32_MAX, out)
+	                           : version == 6 && available >= 40 && parse_ipv6(packet, UINT32_MAX, out);
+	if (!parsed || out->header > available) {
+		return false;
+	}
+	out->length = out->length < available ? out->length : (uint32_t)available;
+	return true;
+}
+
 static uint64_t mix(uint64_t hash, uint64_t word)
 {
 	hash = (hash ^ word) * 0x9fb21c651e98df25u;

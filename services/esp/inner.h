@@ -33,6 +33,8 @@ struct inner {
 
 // false when the header is malformed or says more than `available` octets. There may be fewer than are available (TFC padding).
 bool inner_parse(const uint8_t *packet, size_t available, struct inner *out);
+// The same for what an ICMP error quotes: `length` is what is there of it, and `transport` 0.
+bool inner_parse_quote(const uint8_t *packet, size_t available, struct inner *out);
 // Five-tuple; the addresses alone for fragments and protocols without ports. Never 0.
 uint32_t inner_hash(const uint8_t *packet, const struct inner *inner, uint64_t seed);
 // The pseudo-header's sum (RFC 9293 §3.1, RFC 8200 §8.1) for an upper-layer length.

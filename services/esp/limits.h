@@ -5,6 +5,7 @@
 enum {
 	ESP_WORKERS_MAX = 16,
 	ESP_GATEWAYS_MAX = 4096, // border gateways of a node: one queue of a vpn0 each and worker
+	ESP_SELECTORS_MAX = 16,  // of one end of a child SA
 };
 
 #endif

@@ -30,19 +30,32 @@ static bool is_cloud_address(const struct inside *inside, uint32_t address)
 	return false;
 }
 
+// The newest SA in use whose traffic selectors have the packet (RFC 4301 §5.1). NULL: none.
+static struct sa *sa_for(const struct esp_tunnel *tunnel, const uint8_t *packet, const struct inner *inner)
+{
+	struct sa *sa = load(tunnel->outbound);
+	if (!sa || sa_carries_all(sa, inner)) {
+		return sa;
+	}
+	while (sa && !(load(sa->in_use) && selectors_have_outbound(load(sa->selectors), packet, inner))) {
+		sa = load(sa->next);
+	}
+	return sa;
+}
+
 // The member with the highest weight of (flow, member) among those that can send: when one goes, only its flows move
 // (rendezvous hashing).
 static struct sa *choose(const struct esp *esp, const struct members *members, const uint8_t *packet, const struct inner *inner)
 {
 	if (members->tunnel_count == 1) {
-		return load(members->tunnels[0]->outbound);
+		return sa_for(members->tunnels[0], packet, inner);
 	}
 	struct sa *best = NULL;
 	uint64_t best_weight = 0;
 	uint32_t hash = inner_hash(packet, inner, esp->config.hash_seed);
 	for (size_t i = 0; i < members->tunnel_count; i++) {
 		struct esp_tunnel *tunnel = members->tunnels[i];
-		struct sa *sa = load(tunnel->outbound);
+		struct sa *sa = sa_for(tunnel, packet, inner);
 		if (!sa) {
 			continue;
 		}
@@ -64,24 +77,26 @@ static struct outbound dropped(enum esp_drop reason, struct esp_tunnel *tunnel)
 
 static struct outbound through(struct sa *sa, struct esp_tunnel *tunnel)
 {
-	return sa ? (struct outbound){.sa = sa, .reason = ESP_DROPS, .tunnel = sa->tunnel}
-	          : dropped(ESP_DROP_NO_OUTBOUND_SA, tunnel);
+	if (sa) {
+		return (struct outbound){.sa = sa, .reason = ESP_DROPS, .tunnel = sa->tunnel};
+	}
+	return dropped(load(tunnel->outbound) ? ESP_DROP_OUTBOUND_SELECTORS : ESP_DROP_NO_OUTBOUND_SA, tunnel);
 }
 
-static struct outbound to_inside(const struct esp_gateway *gateway, const struct inner *inner)
+static struct outbound to_inside(const struct esp_gateway *gateway, const uint8_t *packet, const struct inner *inner)
 {
 	const struct inside_pair *pair = find_customer(load(gateway->inside), raw32(inner->destination));
 	if (!pair || pair->cloud != raw32(inner->source)) {
 		return dropped(ESP_DROP_LINK_LOCAL, pair ? pair->tunnel : NULL);
 	}
-	return through(load(pair->tunnel->outbound), pair->tunnel);
+	return through(sa_for(pair->tunnel, packet, inner), pair->tunnel);
 }
 
 struct outbound outbound_find(const struct esp *esp, const struct esp_gateway *gateway, const uint8_t *packet,
                               const struct inner *inner)
 {
 	if (inner->octets == 4 && is_link_local(inner->destination)) {
-		return to_inside(gateway, inner);
+		return to_inside(gateway, packet, inner);
 	}
 	if (inner->octets == 4 && is_link_local(inner->source) &&
 	    !is_cloud_address(load(gateway->inside), raw32(inner->source))) {

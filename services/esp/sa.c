@@ -85,6 +85,7 @@ static void sa_free(void *object)
 	cipher_free(&sa->open);
 	cipher_free(&sa->seal);
 	free(load(sa->path));
+	free(load(sa->selectors));
 	free(sa->out);
 	wipe(sa, sizeof *sa);
 	free(sa);
@@ -174,15 +175,57 @@ static struct sa *sa_new(struct esp *esp, const struct esp_sa_row *row, const ch
 
 static void choose_outbound(struct esp_tunnel *tunnel)
 {
-	struct sa *best = NULL;
-	for (struct sa *sa = tunnel->sas; sa; sa = sa->next) {
-		if (sa->in_use && (!best || sa->generation > best->generation)) {
-			best = sa;
-		}
+	struct sa *newest = tunnel->sas;
+	while (newest && !load(newest->in_use)) {
+		newest = load(newest->next);
 	}
-	if (load(tunnel->outbound) != best) {
-		publish(tunnel->outbound, best);
+	if (load(tunnel->outbound) != newest) {
+		publish(tunnel->outbound, newest);
 	}
+}
+
+// Workers go along `next` from the one that sends: what is taken out goes on leading to what was behind it.
+static void unlink_sa(struct esp_tunnel *tunnel, struct sa *sa)
+{
+	struct sa *before = NULL;
+	for (struct sa *at = tunnel->sas; at != sa; at = load(at->next)) {
+		invariant(at != NULL);
+		before = at;
+	}
+	if (before) {
+		publish(before->next, load(sa->next));
+	} else {
+		tunnel->sas = load(sa->next);
+	}
+}
+
+static void link_sa(struct esp_tunnel *tunnel, struct sa *sa, uint64_t generation)
+{
+	struct sa *before = NULL, *after = tunnel->sas;
+	while (after && after->generation > generation) {
+		before = after;
+		after = load(after->next);
+	}
+	sa->generation = generation;
+	publish(sa->next, after);
+	if (before) {
+		publish(before->next, sa);
+	} else {
+		tunnel->sas = sa;
+	}
+	invariant(sa != after && (!before || before->generation > generation));
+}
+
+static void set_selectors(struct sa *sa, struct selectors *selectors)
+{
+	struct selectors *old = load(sa->selectors);
+	if (selectors_equal(old, selectors)) {
+		free(selectors);
+		return;
+	}
+	publish(sa->selectors, selectors);
+	publish(sa->any, selectors_any(selectors));
+	retire(old, free);
 }
 
 static void set_path(const struct esp *esp, struct sa *sa, const struct esp_sa_row *row)
@@ -205,7 +248,7 @@ static void set_path(const struct esp *esp, struct sa *sa, const struct esp_sa_r
 
 static struct sa *find_of_tunnel(const struct esp_tunnel *tunnel, uint32_t spi)
 {
-	for (struct sa *sa = tunnel ? tunnel->sas : NULL; sa; sa = sa->next) {
+	for (struct sa *sa = tunnel ? tunnel->sas : NULL; sa; sa = load(sa->next)) {
 		if (sa->inbound_spi == spi) {
 			return sa;
 		}
@@ -216,12 +259,7 @@ static struct sa *find_of_tunnel(const struct esp_tunnel *tunnel, uint32_t spi)
 static void detach(struct esp *esp, struct sa *sa)
 {
 	struct esp_tunnel *tunnel = sa->tunnel;
-	for (struct sa **at = &tunnel->sas; *at; at = &(*at)->next) {
-		if (*at == sa) {
-			*at = sa->next;
-			break;
-		}
-	}
+	unlink_sa(tunnel, sa);
 	spi_remove(esp, sa);
 	choose_outbound(tunnel);
 	invariant(load(tunnel->outbound) != sa && sa_find(esp, sa->inbound_spi) == NULL);
@@ -238,6 +276,10 @@ const char *esp_sa_set(struct esp *esp, const struct esp_sa_row *row)
 	if (row->local.length != 4 || row->remote.length != 4) {
 		return "outer addresses are not IPv4";
 	}
+	struct selectors *selectors = selectors_new(row, &why);
+	if (why) {
+		return why;
+	}
 	struct sa *sa = find_of_tunnel(map_find_text(esp->tunnels, row->tunnel), row->inbound.spi);
 	uint8_t whole[32], record[16];
 	fingerprints(row, whole, record);
@@ -246,24 +288,28 @@ const char *esp_sa_set(struct esp *esp, const struct esp_sa_row *row)
 		sa = NULL;
 	}
 	if (!sa) {
-		if (sa_find(esp, row->inbound.spi)) {
-			return "SPI belongs to another tunnel";
-		}
-		sa = sa_new(esp, row, &why);
+		why = sa_find(esp, row->inbound.spi) ? "SPI belongs to another tunnel" : NULL;
+		sa = why ? NULL : sa_new(esp, row, &why);
 		if (!sa) {
+			free(selectors);
 			return why;
 		}
 		set_path(esp, sa, row);
+		publish(sa->selectors, selectors);
+		publish(sa->any, selectors_any(selectors));
 		sa->tunnel = tunnel_hold(esp, row->tunnel);
-		sa->next = sa->tunnel->sas;
-		sa->tunnel->sas = sa;
+		link_sa(sa->tunnel, sa, row->generation);
 		spi_insert(esp, sa);
 		esp->sas++;
 	} else {
 		set_path(esp, sa, row);
+		set_selectors(sa, selectors);
+		if (sa->generation != row->generation) {
+			unlink_sa(sa->tunnel, sa);
+			link_sa(sa->tunnel, sa, row->generation);
+		}
 	}
-	sa->generation = row->generation;
-	sa->in_use = row->outbound_in_use;
+	publish(sa->in_use, row->outbound_in_use);
 	choose_outbound(sa->tunnel);
 	return NULL;
 }

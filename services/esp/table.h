@@ -11,6 +11,7 @@
 #include "services/esp/esp.h"
 #include "services/esp/fib.h"
 #include "services/esp/replay.h"
+#include "services/esp/selector.h"
 #include "services/esp/sequence.h"
 
 #define load(pointer) atomic_load_explicit(&(pointer), memory_order_acquire)
@@ -78,10 +79,10 @@ struct esp_tunnel {
 	size_t references;                      // of groups and SAs, and 1 while the row is there
 	uint64_t seed;                          // for choosing among the members of a group
 	_Atomic(struct tunnel_config *) config; // NULL while the row is not there
-	_Atomic(struct sa *) outbound;
-	struct sa *sas;                   // all of the tunnel
-	struct tunnel_counters *counters; // of each worker
-	struct esp_tunnel_usage told;     // the control thread's; id NULL: never
+	_Atomic(struct sa *) outbound;          // the newest in use
+	struct sa *sas;                         // all of the tunnel, the newest first
+	struct tunnel_counters *counters;       // of each worker
+	struct esp_tunnel_usage told;           // the control thread's; id NULL: never
 };
 
 // ---- next-hop group ----
@@ -132,6 +133,10 @@ struct sa {
 	struct esp_sequence_record *record; // NULL: not kept
 	_Atomic(struct path *) path;
 	_Atomic uint16_t mtu; // octets of the longest inner packet
+	_Atomic uint8_t any;  // octets of the addresses of the families of which it carries everything: selectors_any
+	_Atomic bool in_use;  // may send
+	_Atomic(struct selectors *) selectors; // NULL: it carries everything
+	_Atomic(struct sa *) next;             // of the tunnel: the next older one
 	// inbound: written by worker `inbound_spi % workers` only
 	_Alignas(64) counter packets_in;
 	counter bytes_in;
@@ -141,13 +146,16 @@ struct sa {
 	// outbound: by all workers
 	_Alignas(64) struct sequence sequence;
 	// the control thread's
-	_Alignas(64) struct sa *next; // of the tunnel
-	uint8_t fingerprint[32];      // of all that makes it this SA
-	uint8_t fingerprint_out[16];  // of what its outbound numbers belong to
+	_Alignas(64) uint8_t fingerprint[32]; // of all that makes it this SA
+	uint8_t fingerprint_out[16];          // of what its outbound numbers belong to
 	uint64_t generation;
 	struct esp_sa_usage told; // tunnel NULL: never
-	bool in_use;
 };
+// All packets of this family: nothing more has to be looked at.
+static inline bool sa_carries_all(const struct sa *sa, const struct inner *inner)
+{
+	return (atomic_load_explicit(&sa->any, memory_order_relaxed) & inner->octets) != 0;
+}
 // Inbound SAs by SPI: open addressing, at most half full.
 struct spi_table {
 	size_t mask;

@@ -113,6 +113,8 @@ struct esp_frame *frame_add(struct esp_worker *worker, struct esp_gateway *gatew
                             uint32_t length);
 // inbound.c: may this tunnel send that packet there? ESP_DROPS when it may, else why not. Changes nothing.
 enum esp_drop inbound_admit(const struct esp *esp, const struct tunnel_config *config, const struct inner *inner);
+// Do the SA's traffic selectors have the packet, or, when it is an ICMP error, the packet that it is about (RFC 4301 §6)?
+bool inbound_selected(const struct selectors *selectors, const uint8_t *packet, const struct inner *inner);
 // Is it an ICMP error of a router that no route covers, about a packet that was sent to the tunnel's connection (RFC 4301 §6)?
 bool inbound_error_about_own(const struct esp *esp, const struct tunnel_config *config, const uint8_t *packet,
                              const struct inner *inner);
