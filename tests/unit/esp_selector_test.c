@@ -99,6 +99,10 @@ static void the_newest_sa_that_has_the_packet_sends_it(void **state)
 	assert_null(esp_sa_set(pair.a.esp, &second));
 	assert_int_equal(sent_by(&pair, &both), FIRST_OUT);
 	assert_int_equal(sent_by(&pair, &only_second), 0);
+	second.generation = 0;
+	assert_null(esp_sa_set(pair.a.esp, &second));
+	assert_int_equal(sent_by(&pair, &only_second), 0);
+	second.generation = 9;
 	second.outbound_in_use = true;
 	assert_null(esp_sa_set(pair.a.esp, &second));
 	assert_int_equal(sent_by(&pair, &both), SECOND_OUT);
