@@ -297,7 +297,7 @@ static void a_change_is_there_at_once(void **state)
 	deadline_init(&clocked.next, owner.loop, send_clocked, &clocked);
 	table_put(owner.table, "", text("node-a"), text("first"));
 	table_complete(owner.table);
-	struct bus *reader = bus_new(owner.loop, NULL, "ike.node-a");
+	struct bus *reader = bus_new(owner.loop, NULL, "esp.node-a");
 	struct replica *replica = replica_new(reader, "resource", "node", "", on_clocked_row, &clocked);
 	loop_run(owner.loop);
 	assert_int_equal(clocked.count, 200);
@@ -330,7 +330,7 @@ static void a_question_is_answered_once(void **state)
 {
 	(void)state;
 	struct owner owner = owner_new();
-	struct bus *asker = bus_new(owner.loop, NULL, "ike.node-a");
+	struct bus *asker = bus_new(owner.loop, NULL, "esp.node-a");
 	struct asking asking = {.loop = owner.loop};
 	struct replica *replica = replica_new(asker, "resource", "node", "", on_rows, &(struct follower){.loop = owner.loop});
 	run_until(&owner, never, MILLISECONDS(300)); // until it is connected

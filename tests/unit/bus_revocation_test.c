@@ -117,7 +117,7 @@ static bool reader_has_no_owner(struct owner *owner)
 
 static struct seat seat_of(struct owner *owner)
 {
-	return (struct seat){.bus = bus_new(owner->loop, NULL, "ike.node-a")};
+	return (struct seat){.bus = bus_new(owner->loop, NULL, "esp.node-a")};
 }
 
 static void follow(struct seat *reader)

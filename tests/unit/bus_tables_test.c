@@ -67,8 +67,11 @@ static void secrets_are_for_their_own(void **state)
 	assert_false(admits("child_sa", "ike.node-b", "esp.node-a"));
 	assert_false(admits("tunnel_status", "esp.node-a", "route")); // not its owner
 	assert_false(admits("node", "resource", "resource.node-a.b") || admits("node", "resource", "") ||
-	             admits("node", "resource", "ike."));
+	             admits("node", "resource", "esp."));
 	assert_true(admits("tunnel_status", "ike.node-a", "route"));
+	assert_true(admits("node_status", "esp.node-a", "route"));
+	assert_false(admits("node_status", "esp.node-a", "resource") || admits("node_status", "esp.node-a", "ike.node-a") ||
+	             admits("node_status", "esp.node-a", "bgp.node-a")); // nothing there reads it
 	assert_null(table_rule_find("nonsense"));
 }
 
