@@ -93,7 +93,8 @@ static bool open_socket(struct bus_socket *s, int type, const struct bus_socket_
 	*s = (struct bus_socket){.handle = zmq_socket(settings->zmq, type),
 	                         .event = settings->event,
 	                         .receive = settings->receive,
-	                         .context = settings->context};
+	                         .context = settings->context,
+	                         .opened = s->opened + 1};
 	if (!s->handle) {
 		return false;
 	}
@@ -101,7 +102,7 @@ static bool open_socket(struct bus_socket *s, int type, const struct bus_socket_
 	zmq_setsockopt(s->handle, ZMQ_CURVE_SECRETKEY, settings->keys->secret_key, BUS_KEY_TEXT);
 	zmq_setsockopt(s->handle, ZMQ_CURVE_PUBLICKEY, settings->keys->public_key, BUS_KEY_TEXT);
 	char name[64];
-	snprintf(name, sizeof name, "inproc://bus-monitor-%p", (void *)s);
+	snprintf(name, sizeof name, "inproc://bus-monitor-%p-%u", (void *)s, s->opened);
 	int events = ZMQ_EVENT_HANDSHAKE_SUCCEEDED | ZMQ_EVENT_DISCONNECTED | ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL |
 	             ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL;
 	if (zmq_socket_monitor(s->handle, name, events) < 0) {

@@ -21,6 +21,7 @@ struct bus_socket {
 	bus_event_fn *event;
 	bool (*receive)(void *context);
 	void *context;
+	unsigned opened; // how often: a monitor's name is not free yet when its socket is opened again at once
 };
 
 // What a socket stands on, and whom it tells.

@@ -170,8 +170,8 @@ static inline void on_limit(void *context)
 	loop_stop(((struct follower *)context)->loop);
 }
 
-// What a reader's process does: follows a table until a row comes or the time is up. Exit code 0: the row came, 1: it did not,
-// 3: anything at all came though nothing should.
+// What a reader's process does: follows a table until a row comes, it is let go, or the time is up. Exit code 0: the row came,
+// 1: it did not, 3: anything at all came though nothing should.
 static inline int read_table(const char *identity, const char *owner, const char *table, const char *filter, const char *until,
                              int limit_ms)
 {
@@ -179,13 +179,16 @@ static inline int read_table(const char *identity, const char *owner, const char
 	reader.bus = bus_new(reader.loop, NULL, identity);
 	reader.replica = replica_new(reader.bus, owner, table, filter, on_rows, &reader);
 	deadline_init(&reader.limit, reader.loop, on_limit, &reader);
-	deadline_arm(&reader.limit, now() + MILLISECONDS(limit_ms));
-	loop_run(reader.loop);
+	char *end = format_text("%s/end-%d", getenv("TWINSPAN_KEYS"), (int)getpid());
+	for (instant limit = now() + MILLISECONDS(limit_ms);
+	     (!until || reader.result != 0) && now() < limit && access(end, F_OK) != 0;) {
+		deadline_arm(&reader.limit, now() + MILLISECONDS(10));
+		loop_run(reader.loop);
+	}
 	if (!until && (reader.calls > 0 || replica_has_snapshot(reader.replica))) {
 		reader.result = 3;
 	}
 	// It stays until it is let go: what it has applied is looked at meanwhile.
-	char *end = format_text("%s/end-%d", getenv("TWINSPAN_KEYS"), (int)getpid());
 	for (int i = 0; reader.result == 0 && until && i < 1000 && access(end, F_OK) != 0; i++) {
 		deadline_arm(&reader.limit, now() + MILLISECONDS(10));
 		loop_run(reader.loop);
@@ -205,7 +208,7 @@ static inline pid_t start(const char *identity, const char *owner, const char *t
 	return spawn(arguments);
 }
 
-// A reader whose row came may end.
+// A reader may end.
 static inline void let_go(pid_t pid)
 {
 	char *end = format_text("%s/end-%d", directory, (int)pid);

@@ -50,7 +50,7 @@ static void a_removed_key_ends_what_is_open(void **state)
 {
 	(void)state;
 	struct owner owner = owner_of_one_row();
-	pid_t revoked = start("route", "resource", "node", "", "node-b", 3000),
+	pid_t revoked = start("route", "resource", "node", "", "node-b", 60000),
 	      other = start("esp.node-a", "resource", "node", "", "node-b", 60000);
 	assert_true(run_until(&owner, route_has_it, SECONDS(30)));
 	assert_true(run_until(&owner, esp_has_it, SECONDS(30)));
