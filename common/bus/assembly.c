@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "common/base/alloc.h"
+#include "common/base/invariant.h"
 
 void assembly_clear(struct assembly *assembly)
 {
@@ -37,6 +38,7 @@ static void stage(struct assembly *assembly, const Twinspan__BusRow *row)
 bool assembly_add(struct assembly *assembly, const Twinspan__BusBatch *batch)
 {
 	enum { OVERHEAD = 128 }; // of a row in memory
+	invariant(assembly->active && assembly->octets <= ASSEMBLY_OCTETS);
 	for (size_t i = 0; i < batch->n_rows; i++) {
 		const Twinspan__BusRow *row = batch->rows[i];
 		assembly->octets += row->key.len + row->value.len + OVERHEAD;
@@ -46,6 +48,7 @@ bool assembly_add(struct assembly *assembly, const Twinspan__BusBatch *batch)
 		stage(assembly, row);
 	}
 	assembly->next_part = batch->part + 1;
+	assembly->sequence = batch->sequence; // a snapshot's moves on while it is under way
 	return true;
 }
 
@@ -77,6 +80,7 @@ struct replica_row *assembly_difference(const struct assembly *assembly, const s
 	struct replica_row *out =
 	    allocate_array(map_count(assembly->staged) + (assembly->snapshot ? map_count(rows) : 0), sizeof *out);
 	*count = 0;
+	invariant(assembly->active);
 	// What a snapshot does not name is gone; what a change removes is gone where it was.
 	for (struct map_cursor at = {0}; assembly->snapshot && map_next(rows, &at);) {
 		if (!((const struct held_row *)at.value)->hidden && !names(assembly, at.key)) {
@@ -95,6 +99,7 @@ struct replica_row *assembly_difference(const struct assembly *assembly, const s
 			out[(*count)++] = (struct replica_row){.key = at.key, .value = value_of(staged)};
 		}
 	}
+	invariant(*count <= map_count(assembly->staged) + (assembly->snapshot ? map_count(rows) : 0));
 	return out;
 }
 

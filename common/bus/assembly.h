@@ -22,10 +22,8 @@ struct assembly {
 	size_t octets;
 };
 
-enum { ASSEMBLY_OCTETS = 256 * 1024 * 1024 }; // the largest change; an owner that sends more is not believed
-
 void assembly_begin(struct assembly *assembly, const Twinspan__BusBatch *batch);
-bool assembly_add(struct assembly *assembly, const Twinspan__BusBatch *batch); // false when it grows too large
+bool assembly_add(struct assembly *assembly, const Twinspan__BusBatch *batch); // false when it grows beyond ASSEMBLY_OCTETS
 void assembly_clear(struct assembly *assembly);
 
 // The rows that differ from `rows`, removed ones first. They refer into the assembly and into `rows`; the caller frees the

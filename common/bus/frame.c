@@ -81,11 +81,21 @@ static ProtobufCBinaryData binary(struct bytes run)
 	return (ProtobufCBinaryData){.len = run.length, .data = (uint8_t *)(uintptr_t)run.data};
 }
 
-void batch_writer_add(struct batch_writer *writer, struct bytes key, struct bytes value, bool removed)
+static size_t octets_of(struct bytes key, struct bytes value)
 {
 	enum { OVERHEAD = 16 }; // of a row in the frame: tags and lengths
-	size_t octets = key.length + value.length + OVERHEAD;
-	if (writer->batch.n_rows > 0 && writer->octets + octets > BUS_BATCH) {
+	return key.length + value.length + OVERHEAD;
+}
+
+bool batch_writer_fits(const struct batch_writer *writer, struct bytes key, struct bytes value)
+{
+	return writer->batch.n_rows == 0 || writer->octets + octets_of(key, value) <= BUS_BATCH;
+}
+
+void batch_writer_add(struct batch_writer *writer, struct bytes key, struct bytes value, bool removed)
+{
+	size_t octets = octets_of(key, value);
+	if (!batch_writer_fits(writer, key, value)) {
 		send_batch(writer);
 	}
 	if (writer->batch.n_rows == writer->capacity) {
@@ -105,6 +115,11 @@ void batch_writer_add(struct batch_writer *writer, struct bytes key, struct byte
 bool batch_writer_finish(struct batch_writer *writer)
 {
 	writer->batch.last = true;
+	return batch_writer_pause(writer);
+}
+
+bool batch_writer_pause(struct batch_writer *writer)
+{
 	send_batch(writer);
 	free(writer->rows);
 	free(writer->row_pointers);

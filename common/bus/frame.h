@@ -4,20 +4,14 @@
 #define TWINSPAN_BUS_FRAME_H
 
 #include "common/base/bytes.h"
+#include "common/bus/limits.h"
 #include "proto/bus.pb-c.h"
 
 enum {
-	BUS_BATCH = 64 * 1024,                  // a batch's rows beyond this many octets go into the next frame
-	BUS_ROW = 1024 * 1024,                  // the largest key and value of one row together
-	BUS_FRAME = BUS_BATCH + BUS_ROW + 4096, // the largest frame that is read
 	BUS_TICK_MS = 1000,
 	// Nothing is said while there is nothing to say. What is out and not answered is asked for with the next tick; beyond
 	// that a replica repeats what it has applied now and then, so that an owner that does not know it any more says so.
 	BUS_REPEAT_TICKS = 30,
-	// A lazy batch is answered after so many ticks, octets or batches, whichever is first: well within the owner's window.
-	BUS_LAZY_TICKS = 5,
-	BUS_LAZY_OCTETS = 64 * 1024,
-	BUS_LAZY_BATCHES = 16,
 	BUS_SILENT_TICKS = 100, // without a word from a peer, until the owner lets go of it
 };
 
@@ -50,6 +44,10 @@ void batch_writer_init(struct batch_writer *writer, struct frame_room *room, boo
                        void *context);
 // The key and value are referred to, not copied: they must stay until the batch is sent.
 void batch_writer_add(struct batch_writer *writer, struct bytes key, struct bytes value, bool removed);
+// Does another row go into the frame that is being filled?
+bool batch_writer_fits(const struct batch_writer *writer, struct bytes key, struct bytes value);
+// Sends what there is; the transfer goes on with another writer, from `batch.part` on. false when any frame was not sent.
+bool batch_writer_pause(struct batch_writer *writer);
 bool batch_writer_finish(struct batch_writer *writer); // sends the last frame; false when any was not sent
 
 #endif

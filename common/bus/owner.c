@@ -4,14 +4,10 @@
 #include <string.h>
 
 #include "common/base/alloc.h"
+#include "common/base/invariant.h"
 #include "common/base/map.h"
 #include "common/bus/bus.h"
 #include "common/bus/owner_state.h"
-
-enum {
-	MOST_PEERS = 1024, // connections, all of them with keys that were admitted
-	MOST_STREAMS = 64, // of one peer
-};
 
 void owner_unsettle(struct bus_owner *owner)
 {
@@ -65,6 +61,7 @@ static void peer_free(void *context)
 	while (peer->streams) {
 		stream_free(peer->streams);
 	}
+	invariant(peer->stream_count == 0);
 	free((uint8_t *)(uintptr_t)peer->id.data);
 	free(peer->reader);
 	free(peer);
@@ -85,6 +82,7 @@ static struct peer *peer_of(struct bus_owner *owner, struct bytes id, const char
 		memcpy(copy, id.data, id.length);
 		*peer = (struct peer){.owner = owner, .id = {copy, id.length}, .reader = duplicate_text(reader)};
 		map_insert(owner->peers, id, peer);
+		invariant(map_count(owner->peers) <= MOST_PEERS);
 		send_heartbeat(peer);
 	}
 	return peer;
@@ -123,8 +121,9 @@ static void refuse_open(struct peer *peer, const Twinspan__BusOpen *open, const 
 	send_refused(peer, open->table, open->stream, reason);
 }
 
-// What a reader had of the same table and filter on another connection ends with this one, so that the applied mark of a process that was killed
-// does not outlive it; on this connection only what the same replica had: another part of the service may follow the same table.
+// What a reader had of the same table and filter on another connection ends with this one, so that the applied mark of a
+// process that was killed does not outlive it; on this connection only what the same replica had: another part of the service
+// may follow the same table.
 static void replace_streams(const struct table *table, const struct peer *peer, const Twinspan__BusOpen *open)
 {
 	for (struct stream *stream = table->streams, *next; stream; stream = next) {
@@ -160,6 +159,7 @@ static void on_open(struct peer *peer, const Twinspan__BusOpen *open)
 		return;
 	}
 	struct stream *stream = stream_new(table, peer, open, scope);
+	invariant(peer->stream_count <= MOST_STREAMS);
 	stream_push(stream);
 	if (table->complete && stream->flying_count == 1 && stream->flying_octets == 0) {
 		stream_ask(stream); // it lacks nothing: that is its answer
@@ -171,6 +171,7 @@ static void on_applied(struct peer *peer, const Twinspan__BusApplied *applied)
 	for (struct stream *stream = peer->streams; stream; stream = stream->next_of_peer) {
 		if (stream->id == applied->stream && strcmp(stream->table->rule->name, applied->table) == 0) {
 			if (stream_applied(stream, applied->epoch, applied->sequence)) {
+				stream_arrived(stream, applied->parts);
 				return;
 			}
 			// More than was sent: it follows another course than this stream's.
@@ -325,6 +326,7 @@ void bus_owner_free(struct bus_owner **owner_at)
 	map_free(&owner->peers, peer_free);
 	while (owner->tables) {
 		struct table *table = owner->tables;
+		invariant(!table->streams);
 		owner->tables = table->next;
 		table_rows_free(&table->rows);
 		free(table);
@@ -396,6 +398,7 @@ uint64_t table_commit(struct table *table)
 {
 	uint64_t before = table_rows_sequence(table->rows);
 	uint64_t sequence = table_rows_commit(table->rows, false);
+	invariant(sequence == before || sequence == before + 1);
 	for (struct stream *stream = table->streams; sequence != before && stream; stream = stream->next_of_table) {
 		stream_push(stream);
 	}

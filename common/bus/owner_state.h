@@ -8,12 +8,6 @@
 #include "common/bus/tables.h"
 #include "common/io/loop.h"
 
-enum {
-	STREAM_WINDOW = 64,                // batches sent and not applied
-	STREAM_WINDOW_OCTETS = 256 * 1024, // of their rows; a single batch may be larger
-	STREAM_NAME = 64,
-};
-
 struct peer {
 	struct bus_owner *owner;
 	struct bytes id; // own copy
@@ -30,7 +24,7 @@ struct stream { // one table as one peer follows it
 	struct stream *next_of_table, **at_of_table;
 	struct stream *next_of_peer, **at_of_peer;
 	uint64_t id;
-	uint64_t follower; // of the reader's replicas
+	uint64_t follower;        // of the reader's replicas
 	char filter[STREAM_NAME]; // as asked for
 	char scope[STREAM_NAME];  // what the reader gets to see
 	bool fresh;               // has nothing of this incarnation: gets a snapshot
@@ -43,8 +37,15 @@ struct stream { // one table as one peer follows it
 	} flying[STREAM_WINDOW]; // sent, not applied; a ring
 	unsigned flying_first, flying_count;
 	size_t flying_octets;
-	uint64_t oldest; // of them at the last tick
-	unsigned waited; // ticks that it has been the oldest
+	uint64_t oldest;    // of them at the last tick
+	unsigned waited;    // ticks that it has been the oldest
+	bool answers_parts; // says how much of a snapshot has arrived
+	struct {
+		struct table_walk *walk; // NULL: none is on its way
+		uint32_t part;           // the next one
+		uint32_t arrived;        // parts
+		uint32_t asked;          // `arrived` at the last tick
+	} snapshot;
 };
 
 struct table {
@@ -77,6 +78,8 @@ struct stream *stream_new(struct table *table, struct peer *peer, const Twinspan
 void stream_free(struct stream *stream);
 // Sends what the stream lacks, as far as its credit goes.
 void stream_push(struct stream *stream);
+// So many parts of the snapshot that is on its way have arrived.
+void stream_arrived(struct stream *stream, uint64_t parts);
 // false when it says what can't be.
 bool stream_applied(struct stream *stream, uint64_t epoch, uint64_t sequence);
 // Says where the replica should be by now.

@@ -5,11 +5,8 @@
 #include <string.h>
 
 #include "common/base/alloc.h"
+#include "common/base/invariant.h"
 #include "common/bus/replica_state.h"
-
-enum {
-	REFUSED_TICKS = 10, // until a refused one is tried again
-};
 
 static void send_frame(struct replica *replica, const Twinspan__BusFrame *frame)
 {
@@ -23,6 +20,7 @@ static uint64_t applied(const struct replica *replica)
 	if (replica->held_count == 0) {
 		return replica->sequence;
 	}
+	invariant(replica->held_count <= replica->held_capacity);
 	// Of what an earlier incarnation sent something is held still: of this one nothing can count yet.
 	return replica->held[0].epoch == replica->epoch ? replica->held[0].before : 0;
 }
@@ -43,6 +41,7 @@ static void send_applied(struct replica *replica)
 	mark.stream = replica->stream;
 	mark.epoch = replica->epoch;
 	mark.sequence = applied(replica);
+	mark.parts = replica->assembly.active && replica->assembly.snapshot ? replica->assembly.next_part : 0;
 	send_frame(replica, &frame);
 }
 
@@ -56,6 +55,7 @@ void replica_open(struct replica *replica)
 	frame.open = &open;
 	assembly_clear(&replica->assembly);
 	replica->stream = replica->link->next_stream++;
+	invariant(replica->stream != 0);
 	replica->refused = replica->answered = false;
 	replica->ticks = 0;
 	open.table = replica->table;
@@ -64,6 +64,7 @@ void replica_open(struct replica *replica)
 	open.sequence = replica->sequence;
 	open.stream = replica->stream;
 	open.follower = replica->follower;
+	open.parts = true;
 	send_frame(replica, &frame);
 	if (replica->epoch != 0) {
 		send_applied(replica); // that it has these rows does not say that they are applied: some may be held
@@ -93,107 +94,38 @@ void replica_release(struct replica *replica, uint64_t number)
 	}
 }
 
-// ---- whose word counts ----
+// ---- what is not taken ----
 
-static void free_set(void *set)
+static void send_close(struct replica *replica)
 {
-	struct map *at = set;
-	map_free(&at, NULL);
+	Twinspan__BusFrame frame;
+	Twinspan__BusClose close;
+	twinspan__bus_frame__init(&frame);
+	twinspan__bus_close__init(&close);
+	frame.kind_case = TWINSPAN__BUS_FRAME__KIND_CLOSE;
+	frame.close = &close;
+	close.table = replica->table;
+	close.stream = replica->stream;
+	send_frame(replica, &frame);
 }
 
-static void note_hidden(struct replica *replica, struct bytes key, bool hidden)
+static void refuse(struct replica *replica, const char *reason, unsigned ticks)
 {
-	struct bytes tunnel = bus_admission_id(key);
-	struct map *keys = map_find(replica->hidden, tunnel);
-	if (hidden && !keys) {
-		keys = map_new(NULL);
-		map_insert(replica->hidden, tunnel, keys);
-	}
-	if (hidden) {
-		map_insert(keys, key, replica);
-	} else if (keys) {
-		map_remove(keys, key);
-		if (map_count(keys) == 0) {
-			map_remove(replica->hidden, tunnel);
-			free_set(keys);
-		}
-	}
+	invariant(ticks > 0);
+	replica->refused = true;
+	replica->retry_ticks = ticks;
+	replica->ticks = 0;
+	replica->link->world.refused(replica->link->world.context, replica->table, reason);
 }
 
-static bool hides(const struct replica *replica, struct bytes key)
+// /readyz says why a table that was too large is waited for.
+static void say_waiting(struct replica *replica, bool waiting)
 {
-	const struct bus_link_world *world = &replica->link->world;
-	return replica->judged && world->judge(world->context, replica->table, key) != ROW_SHOWN;
-}
-
-static void judge_staged(struct replica *replica)
-{
-	if (replica->judged && replica->assembly.snapshot) {
-		map_free(&replica->hidden, free_set);
-		replica->hidden = map_new(NULL);
-	}
-	for (struct map_cursor at = {0}; replica->judged && map_next(replica->assembly.staged, &at);) {
-		struct held_row *staged = at.value;
-		staged->hidden = !staged->removed && hides(replica, at.key);
-		note_hidden(replica, at.key, staged->hidden);
-	}
-}
-
-struct again {
-	struct replica_row *rows;
-	size_t count, capacity;
-};
-
-// A held row whose verdict is another now: it is shown, or taken back.
-static void look_again(struct replica *replica, struct bytes key, struct again *again)
-{
-	struct held_row *held = map_find(replica->rows, key);
-	bool hidden = held && hides(replica, key);
-	if (!held || hidden == held->hidden) {
-		return;
-	}
-	held->hidden = hidden;
-	if (again->count == again->capacity) {
-		again->capacity = again->capacity ? 2 * again->capacity : 16;
-		again->rows = reallocate(again->rows, again->capacity, sizeof *again->rows);
-	}
-	uint8_t *copy = allocate(key.length + 1); // the sets that the key is in change before it is shown
-	memcpy(copy, key.data, key.length);
-	again->rows[again->count++] = (struct replica_row){
-	    .key = {copy, key.length}, .value = {held->value, hidden ? 0 : held->length}, .removed = hidden};
-}
-
-void replica_reconsider(struct replica *replica, const struct map *tunnels)
-{
-	struct again again = {0};
-	bool moved = false;
-	for (struct map_cursor at = {0}; replica->judged && map_next(tunnels, &at);) {
-		const struct map *keys = map_find(replica->hidden, at.key);
-		moved = moved || at.value;
-		for (struct map_cursor key = {0}; keys && map_next(keys, &key);) {
-			look_again(replica, key.key, &again);
-		}
-	}
-	for (struct map_cursor at = {0}; moved && map_next(replica->rows, &at);) {
-		if (map_find(tunnels, bus_admission_id(at.key))) {
-			look_again(replica, at.key, &again);
-		}
-	}
-	for (size_t i = 0; i < again.count; i++) {
-		note_hidden(replica, again.rows[i].key, again.rows[i].removed);
-	}
-	if (again.count > 0) {
-		replica->changes++;
-		replica->in_callback = true;
-		replica->changed(replica->context, again.rows, again.count);
-		replica->in_callback = replica->hold_asked = false;
-	}
-	for (size_t i = 0; i < again.count; i++) {
-		free((uint8_t *)(uintptr_t)again.rows[i].key.data);
-	}
-	free(again.rows);
-	if (replica->freed) {
-		replica_delete(replica);
+	if (waiting != replica->said_too_large) {
+		replica->said_too_large = waiting;
+		char *what = format_text("%s (larger than this process takes)", replica->table);
+		replica->link->world.ready(replica->link->world.context, what, !waiting);
+		free(what);
 	}
 }
 
@@ -203,7 +135,7 @@ void replica_reconsider(struct replica *replica, const struct map *tunnels)
 static bool show(struct replica *replica)
 {
 	size_t count;
-	judge_staged(replica);
+	replica_judge(replica);
 	struct replica_row *rows = assembly_difference(&replica->assembly, replica->rows, &count);
 	replica->changes++;
 	replica->hold_asked = false;
@@ -252,6 +184,8 @@ static void finish(struct replica *replica, bool lazy)
 		return;
 	}
 	assembly_apply(&replica->assembly, &replica->rows);
+	invariant(epoch != replica->epoch || sequence > replica->sequence);
+	invariant(epoch != 0 && !replica->assembly.active);
 	replica->epoch = epoch;
 	replica->sequence = sequence;
 	if (replica->hold_asked) {
@@ -259,7 +193,9 @@ static void finish(struct replica *replica, bool lazy)
 	}
 	replica->hold_asked = false;
 	answer(replica, octets, lazy);
+	replica->too_large_ticks = 0;
 	if (first) {
+		say_waiting(replica, false);
 		replica->link->world.ready(replica->link->world.context, replica->table, true);
 		replica_tell_state(replica);
 	}
@@ -291,11 +227,30 @@ static enum verdict judge_next(const struct replica *replica, const Twinspan__Bu
 	if (batch->epoch == replica->epoch && batch->sequence <= replica->sequence) {
 		return IGNORE;
 	}
-	if (!assembly->active || batch->epoch != assembly->epoch || batch->sequence != assembly->sequence ||
-	    batch->snapshot != assembly->snapshot || batch->part > assembly->next_part) {
+	// What changed while a snapshot was under way is in it.
+	bool follows = batch->snapshot ? batch->sequence >= assembly->sequence : batch->sequence == assembly->sequence;
+	if (!assembly->active || batch->epoch != assembly->epoch || !follows || batch->snapshot != assembly->snapshot ||
+	    batch->part > assembly->next_part) {
 		return GAP;
 	}
-	return batch->part == assembly->next_part ? TAKE : IGNORE;
+	bool question = batch->n_rows == 0 && !batch->last; // how much has arrived?
+	return batch->part == assembly->next_part && !question ? TAKE : IGNORE;
+}
+
+// Opening anew would fetch the same: the stream is closed, and what it says is asked for again when it may have shrunk.
+static void too_large(struct replica *replica)
+{
+	const struct bus_link_world *world = &replica->link->world;
+	world->dropped(world->context, "too large");
+	assembly_clear(&replica->assembly);
+	send_close(replica);
+	if (replica->too_large_ticks == 0 && replica->epoch == 0 && !replica->optional) {
+		world->ready(world->context, replica->table, true);
+		say_waiting(replica, true);
+	}
+	unsigned ticks = replica->too_large_ticks ? 2 * replica->too_large_ticks : TOO_LARGE_TICKS;
+	replica->too_large_ticks = ticks < TOO_LARGE_MOST_TICKS ? ticks : TOO_LARGE_MOST_TICKS;
+	refuse(replica, "larger than this process takes", replica->too_large_ticks);
 }
 
 void replica_receive(struct replica *replica, const Twinspan__BusBatch *batch)
@@ -307,9 +262,8 @@ void replica_receive(struct replica *replica, const Twinspan__BusBatch *batch)
 		assembly_begin(&replica->assembly, batch);
 	}
 	if (verdict == TAKE && !assembly_add(&replica->assembly, batch)) {
-		link->world.dropped(link->world.context, "too large");
-		assembly_clear(&replica->assembly);
-		return; // opening anew would fetch the same
+		too_large(replica);
+		return;
 	}
 	if (verdict == GAP) {
 		link->world.dropped(link->world.context, "gap");
@@ -318,12 +272,13 @@ void replica_receive(struct replica *replica, const Twinspan__BusBatch *batch)
 		send_applied(replica); // it does not know what is applied, or lost the answer
 	} else if (batch->last) {
 		finish(replica, batch->lazy);
+	} else if (batch->snapshot) {
+		send_applied(replica); // credit for more of it
 	}
 }
 
 void replica_refuse(struct replica *replica, const char *reason)
 {
-	struct bus_link *link = replica->link;
 	if (replica->refused) {
 		return; // its first answer stands
 	}
@@ -331,15 +286,17 @@ void replica_refuse(struct replica *replica, const char *reason)
 		replica_open(replica); // the owner let go of it after a silence
 		return;
 	}
-	replica->refused = true;
-	replica->ticks = 0;
-	link->world.refused(link->world.context, replica->table, reason);
+	refuse(replica, reason, REFUSED_TICKS);
 }
 
 void replica_tick(struct replica *replica)
 {
 	replica->ticks++;
-	if (replica->stream == 0 || (replica->refused && replica->ticks >= REFUSED_TICKS)) {
+	if (replica->refused) {
+		if (replica->ticks >= replica->retry_ticks) {
+			replica_open(replica);
+		}
+	} else if (replica->stream == 0) {
 		replica_open(replica);
 	} else if (!replica->answered || replica->ticks >= BUS_REPEAT_TICKS ||
 	           (replica->unanswered.batches > 0 && ++replica->unanswered.ticks >= BUS_LAZY_TICKS)) {
@@ -368,7 +325,9 @@ void replica_on_state(struct replica *replica, loop_fn *fn, void *context)
 
 void replica_optional(struct replica *replica)
 {
+	replica->optional = true;
 	replica->link->world.ready(replica->link->world.context, replica->table, true);
+	say_waiting(replica, false);
 }
 
 void replica_tell_state(struct replica *replica)
@@ -376,19 +335,6 @@ void replica_tell_state(struct replica *replica)
 	if (replica->state) {
 		replica->state(replica->state_context);
 	}
-}
-
-static void send_close(struct replica *replica)
-{
-	Twinspan__BusFrame frame;
-	Twinspan__BusClose close;
-	twinspan__bus_frame__init(&frame);
-	twinspan__bus_close__init(&close);
-	frame.kind_case = TWINSPAN__BUS_FRAME__KIND_CLOSE;
-	frame.close = &close;
-	close.table = replica->table;
-	close.stream = replica->stream;
-	send_frame(replica, &frame);
 }
 
 void replica_delete(struct replica *replica)
@@ -403,9 +349,10 @@ void replica_delete(struct replica *replica)
 		}
 	}
 	replica->link->world.ready(replica->link->world.context, replica->table, true);
+	say_waiting(replica, false);
 	assembly_clear(&replica->assembly);
 	map_free(&replica->rows, free);
-	map_free(&replica->hidden, free_set);
+	replica_forget_hidden(replica);
 	free(replica->table);
 	free(replica->filter);
 	free(replica->held);

@@ -17,9 +17,9 @@ struct bus_link {
 	struct replica *replicas;
 	uint64_t next_stream;
 	uint64_t followers; // replicas made so far
-	bool up;    // connected
-	bool heard; // since then
-	bool alive; // as told to the replicas
+	bool up;            // connected
+	bool heard;         // since then
+	bool alive;         // as told to the replicas
 	struct frame_room room;
 };
 
@@ -37,6 +37,10 @@ struct replica {
 	uint64_t stream;   // 0: not open
 	bool answered;     // a batch of this stream has come
 	bool refused;
+	unsigned retry_ticks;     // until a refused one is opened again
+	unsigned too_large_ticks; // the pause after a change that was too large; 0: the last one was not
+	bool said_too_large;      // to /readyz
+	bool optional;
 	struct {
 		unsigned batches, ticks;
 		size_t octets;
@@ -62,6 +66,9 @@ void replica_receive(struct replica *replica, const Twinspan__BusBatch *batch);
 void replica_refuse(struct replica *replica, const char *reason);
 // Looks at the rows of `tunnels` again (replica.h, bus_link_reconsider).
 void replica_reconsider(struct replica *replica, const struct map *tunnels);
+// Judges the rows that are put together, before they are shown.
+void replica_judge(struct replica *replica);
+void replica_forget_hidden(struct replica *replica);
 void replica_tick(struct replica *replica);
 void replica_tell_state(struct replica *replica);
 void replica_delete(struct replica *replica);

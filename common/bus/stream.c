@@ -5,10 +5,13 @@
 #include <stdlib.h>
 
 #include "common/base/alloc.h"
+#include "common/base/invariant.h"
 #include "common/bus/owner_state.h"
 
 static void sent(struct stream *stream, uint64_t sequence, size_t octets)
 {
+	invariant(stream->flying_count < STREAM_WINDOW);
+	invariant(sequence >= stream->sent);
 	unsigned last = (stream->flying_first + stream->flying_count++) % STREAM_WINDOW;
 	stream->flying[last].sequence = sequence;
 	stream->flying[last].octets = octets;
@@ -23,6 +26,7 @@ struct stream *stream_new(struct table *table, struct peer *peer, const Twinspan
 	stream->peer = peer;
 	stream->id = open->stream;
 	stream->follower = open->follower;
+	stream->answers_parts = open->parts;
 	snprintf(stream->filter, sizeof stream->filter, "%s", open->filter);
 	snprintf(stream->scope, sizeof stream->scope, "%s", scope);
 	stream->fresh =
@@ -49,6 +53,8 @@ struct stream *stream_new(struct table *table, struct peer *peer, const Twinspan
 
 void stream_free(struct stream *stream)
 {
+	invariant(stream->peer->stream_count > 0 && *stream->at_of_table == stream && *stream->at_of_peer == stream);
+	table_walk_free(&stream->snapshot.walk);
 	*stream->at_of_table = stream->next_of_table;
 	if (stream->next_of_table) {
 		stream->next_of_table->at_of_table = stream->at_of_table;
@@ -70,6 +76,7 @@ static bool send_frame(void *context, struct bytes frame)
 
 struct transfer {
 	struct batch_writer writer;
+	const struct stream *stream;
 	bool any;
 };
 
@@ -91,15 +98,52 @@ static void begin(struct stream *stream, struct transfer *transfer, bool snapsho
 	batch->lazy = !snapshot && stream->table->rule->marks & TABLE_LAZY;
 	batch->previous = snapshot ? 0 : stream->sent;
 	batch->sequence = sequence;
+	transfer->stream = stream;
 	transfer->any = false;
 }
 
+static bool add_within_window(void *context, struct bytes key, struct bytes value)
+{
+	struct transfer *transfer = context;
+	const struct stream *stream = transfer->stream;
+	bool last = transfer->writer.batch.part + 1 - stream->snapshot.arrived >= SNAPSHOT_WINDOW;
+	if (stream->answers_parts && last && !batch_writer_fits(&transfer->writer, key, value)) {
+		return false;
+	}
+	batch_writer_add(&transfer->writer, key, value, false);
+	return true;
+}
+
+static void end_snapshot(struct stream *stream)
+{
+	table_walk_free(&stream->snapshot.walk);
+	stream->snapshot.part = stream->snapshot.arrived = stream->snapshot.asked = 0;
+}
+
+// The rows travel as far as there is credit, while they change; when the walk over them is through, what has changed since it
+// began goes with the last part, and the whole is what the table is then.
 static void send_snapshot(struct stream *stream)
 {
 	struct transfer transfer;
-	uint64_t sequence = table_rows_sequence(stream->table->rows);
+	struct table_rows *rows = stream->table->rows;
+	uint64_t sequence = table_rows_sequence(rows);
+	if (stream->snapshot.part - stream->snapshot.arrived >= SNAPSHOT_WINDOW && stream->answers_parts) {
+		return;
+	}
+	if (!stream->snapshot.walk) {
+		stream->snapshot.walk = table_walk_new(rows);
+	}
 	begin(stream, &transfer, true, sequence);
-	table_rows_all(stream->table->rows, stream->scope, add_row, &transfer);
+	transfer.writer.batch.part = stream->snapshot.part;
+	transfer.writer.batch.first = stream->snapshot.part == 0;
+	if (!table_walk_on(stream->snapshot.walk, stream->scope, add_within_window, &transfer)) {
+		batch_writer_pause(&transfer.writer);
+		stream->snapshot.part = transfer.writer.batch.part;
+		invariant(stream->snapshot.part - stream->snapshot.arrived == SNAPSHOT_WINDOW);
+		return;
+	}
+	table_rows_changes(rows, stream->scope, table_walk_began(stream->snapshot.walk), add_row, &transfer);
+	end_snapshot(stream);
 	if (batch_writer_finish(&transfer.writer)) {
 		stream->fresh = false;
 		stream->covered = sequence;
@@ -134,10 +178,22 @@ void stream_push(struct stream *stream)
 	if (!table->complete || table_rows_pending(table->rows) || !credit || stream->peer->gone) {
 		return;
 	}
-	if (stream->fresh || !table_rows_has_history(table->rows, stream->covered)) {
+	invariant(stream->covered <= table_rows_sequence(table->rows));
+	if (stream->snapshot.walk && !table_rows_has_history(table->rows, table_walk_began(stream->snapshot.walk))) {
+		end_snapshot(stream); // what was removed meanwhile is not known any more: from the beginning
+	}
+	if (stream->snapshot.walk || stream->fresh || !table_rows_has_history(table->rows, stream->covered)) {
 		send_snapshot(stream);
 	} else if (stream->covered < table_rows_sequence(table->rows)) {
 		send_changes(stream);
+	}
+}
+
+void stream_arrived(struct stream *stream, uint64_t parts)
+{
+	if (stream->snapshot.walk && parts > stream->snapshot.arrived && parts <= stream->snapshot.part) {
+		stream->snapshot.arrived = (uint32_t)parts;
+		stream_push(stream);
 	}
 }
 
@@ -150,11 +206,14 @@ bool stream_applied(struct stream *stream, uint64_t epoch, uint64_t sequence)
 		return false;
 	}
 	stream->applied = sequence;
+	invariant(stream->flying_count <= STREAM_WINDOW && stream->flying_first < STREAM_WINDOW);
 	while (stream->flying_count > 0 && stream->flying[stream->flying_first].sequence <= sequence) {
+		invariant(stream->flying_octets >= stream->flying[stream->flying_first].octets);
 		stream->flying_octets -= stream->flying[stream->flying_first].octets;
 		stream->flying_first = (stream->flying_first + 1) % STREAM_WINDOW;
 		stream->flying_count--;
 	}
+	invariant(stream->flying_count > 0 || stream->flying_octets == 0);
 	stream->table->applied_moved = true;
 	owner_unsettle(stream->table->owner);
 	stream_push(stream);
@@ -172,13 +231,27 @@ void stream_ask(struct stream *stream)
 	batch.table = (char *)(uintptr_t)stream->table->rule->name;
 	batch.epoch = stream->table->owner->epoch;
 	batch.stream = stream->id;
-	batch.sequence = batch.previous = stream->sent;
-	batch.first = batch.last = true;
+	if (stream->snapshot.walk) {
+		batch.snapshot = true;
+		batch.part = stream->snapshot.part;
+		batch.sequence = table_rows_sequence(stream->table->rows);
+	} else {
+		batch.sequence = batch.previous = stream->sent;
+		batch.first = batch.last = true;
+	}
 	peer_send(stream->peer, bus_frame_write(&stream->table->owner->room, &frame));
 }
 
 void stream_tick(struct stream *stream)
 {
+	if (stream->snapshot.walk && stream->answers_parts) {
+		if (stream->snapshot.arrived == stream->snapshot.asked) {
+			stream_ask(stream); // nothing has arrived for a second
+		}
+		stream_push(stream);
+		stream->snapshot.asked = stream->snapshot.arrived;
+		return;
+	}
 	if (stream->flying_count == 0) {
 		stream_push(stream);
 		stream->waited = 0;

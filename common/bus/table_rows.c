@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "common/base/alloc.h"
+#include "common/base/invariant.h"
 #include "common/base/map.h"
 #include "common/base/secret.h"
 
@@ -16,7 +17,7 @@ enum { FEWEST_DEPARTURES = 1024 };
 struct entry {
 	struct entry *older, *newer;
 	uint64_t sequence;
-	const char *scope; // interned
+	const char *scope; // interned; NULL: no row, but where a walk stands
 	uint8_t *value;    // NULL in a departure
 	size_t value_length;
 	size_t key_length;
@@ -37,12 +38,14 @@ struct table_rows {
 	uint64_t forgotten; // the newest sequence of a departure that was let go
 	bool pending;
 	bool secret; // values are wiped when they are let go
+	size_t walks; // that are under way
 };
 
 // ---- lists ----
 
 static void append(struct list *list, struct entry *entry)
 {
+	invariant(!list->newest || list->newest->sequence <= entry->sequence);
 	entry->newer = NULL;
 	entry->older = list->newest;
 	*(list->newest ? &list->newest->newer : &list->oldest) = entry;
@@ -52,6 +55,9 @@ static void append(struct list *list, struct entry *entry)
 
 static void take_out(struct list *list, struct entry *entry)
 {
+	invariant(list->count > 0 || !entry->scope);
+	invariant((entry->older ? entry->older->newer : list->oldest) == entry);
+	invariant((entry->newer ? entry->newer->older : list->newest) == entry);
 	*(entry->older ? &entry->older->newer : &list->oldest) = entry->newer;
 	*(entry->newer ? &entry->newer->older : &list->newest) = entry->older;
 	list->count--;
@@ -109,6 +115,7 @@ void table_rows_free(struct table_rows **rows_at)
 	if (!rows) {
 		return;
 	}
+	invariant(rows->walks == 0);
 	list_free(rows, &rows->live);
 	list_free(rows, &rows->departures);
 	map_free(&rows->live_by_key, NULL);
@@ -145,7 +152,8 @@ static struct entry *entry_new(struct table_rows *rows, const char *scope, struc
 static void forget_departure(struct table_rows *rows, struct entry *departure)
 {
 	struct map *of_scope = map_find_text(rows->departures_by_scope, departure->scope);
-	map_remove(of_scope, key_of(departure));
+	struct entry *noted = map_remove(of_scope, key_of(departure));
+	invariant(noted == departure);
 	take_out(&rows->departures, departure);
 	entry_free(rows, departure);
 }
@@ -172,6 +180,7 @@ static void note_departure(struct table_rows *rows, const char *scope, struct by
 	append(&rows->departures, departure);
 	size_t bound = rows->live.count > FEWEST_DEPARTURES ? rows->live.count : FEWEST_DEPARTURES;
 	while (rows->departures.count > bound) {
+		invariant(rows->departures.oldest->sequence >= rows->forgotten);
 		rows->forgotten = rows->departures.oldest->sequence;
 		forget_departure(rows, rows->departures.oldest);
 	}
@@ -246,6 +255,9 @@ uint64_t table_rows_commit(struct table_rows *rows, bool force)
 {
 	rows->sequence += rows->pending || force;
 	rows->pending = false;
+	invariant(!rows->live.newest || rows->live.newest->sequence <= rows->sequence);
+	invariant(rows->forgotten <= rows->sequence);
+	invariant(map_count(rows->live_by_key) == rows->live.count);
 	return rows->sequence;
 }
 
@@ -268,7 +280,7 @@ bool table_rows_has_history(const struct table_rows *rows, uint64_t sequence)
 
 static bool visible(const struct entry *entry, const char *scope)
 {
-	return scope[0] == '\0' || entry->scope[0] == '\0' || strcmp(entry->scope, scope) == 0;
+	return entry->scope && (scope[0] == '\0' || entry->scope[0] == '\0' || strcmp(entry->scope, scope) == 0);
 }
 
 static const struct entry *first_after(const struct list *list, uint64_t since)
@@ -295,11 +307,70 @@ void table_rows_changes(const struct table_rows *rows, const char *scope, uint64
 	}
 }
 
-void table_rows_all(const struct table_rows *rows, const char *scope, table_rows_fn *visit, void *context)
+// ---- walks ----
+
+struct table_walk {
+	struct table_rows *rows;
+	uint64_t began;
+	struct entry *place; // in the list of live rows, before what comes next
+};
+
+static void place_before(struct table_walk *walk, struct entry *next)
 {
-	for (const struct entry *entry = rows->live.oldest; entry; entry = entry->newer) {
-		if (visible(entry, scope)) {
-			visit(context, key_of(entry), (struct bytes){entry->value, entry->value_length}, false);
-		}
+	struct list *list = &walk->rows->live;
+	struct entry *place = walk->place;
+	place->newer = next;
+	place->older = next ? next->older : list->newest;
+	place->sequence = place->older ? place->older->sequence : 0;
+	*(place->older ? &place->older->newer : &list->oldest) = place;
+	*(next ? &next->older : &list->newest) = place;
+}
+
+static void lift(struct table_walk *walk)
+{
+	take_out(&walk->rows->live, walk->place);
+	walk->rows->live.count++; // it was no row
+}
+
+struct table_walk *table_walk_new(struct table_rows *rows)
+{
+	struct table_walk *walk = allocate(sizeof *walk);
+	*walk = (struct table_walk){.rows = rows, .began = rows->sequence, .place = allocate(sizeof *walk->place)};
+	*walk->place = (struct entry){0};
+	place_before(walk, rows->live.oldest);
+	rows->walks++;
+	return walk;
+}
+
+void table_walk_free(struct table_walk **walk_at)
+{
+	struct table_walk *walk = *walk_at;
+	if (walk) {
+		invariant(walk->rows->walks > 0);
+		walk->rows->walks--;
+		lift(walk);
+		free(walk->place);
+		free(walk);
+		*walk_at = NULL;
 	}
+}
+
+uint64_t table_walk_began(const struct table_walk *walk)
+{
+	return walk->began;
+}
+
+bool table_walk_on(struct table_walk *walk, const char *scope, table_walk_fn *visit, void *context)
+{
+	struct entry *entry = walk->place->newer;
+	while (entry && entry->sequence <= walk->began &&
+	       (!visible(entry, scope) || visit(context, key_of(entry), (struct bytes){entry->value, entry->value_length}))) {
+		entry = entry->newer;
+	}
+	bool ended = !entry || entry->sequence > walk->began;
+	if (entry != walk->place->newer) {
+		lift(walk);
+		place_before(walk, entry);
+	}
+	return ended;
 }

@@ -26,7 +26,16 @@ typedef void table_rows_fn(void *context, struct bytes key, struct bytes value, 
 // What a reader of `scope` ("": of all) that has `since` lacks: first what is gone for it, then what is new or changed, oldest
 // change first.
 void table_rows_changes(const struct table_rows *rows, const char *scope, uint64_t since, table_rows_fn *visit, void *context);
-// All rows it may see.
-void table_rows_all(const struct table_rows *rows, const char *scope, table_rows_fn *visit, void *context);
+
+// All rows, a portion at a time while they change: each row that a walk has not come to and that is changed meanwhile is passed
+// over, and is among the changes since the walk began, as is each that it had come to.
+struct table_walk;
+struct table_walk *table_walk_new(struct table_rows *rows);
+void table_walk_free(struct table_walk **walk);
+uint64_t table_walk_began(const struct table_walk *walk); // the rows' sequence at that time
+// false: the row is not taken now, the walk stops before it.
+typedef bool table_walk_fn(void *context, struct bytes key, struct bytes value);
+// Goes on through the rows that `scope` may see. true at the end.
+bool table_walk_on(struct table_walk *walk, const char *scope, table_walk_fn *visit, void *context);
 
 #endif

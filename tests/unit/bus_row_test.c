@@ -80,7 +80,7 @@ static void a_message_is_put_and_what_was_packed_of_a_secret_is_wiped(void **sta
 	row_put(table, "node-a", text_bytes("vpnt-1"), &row.base);
 	table_commit(table);
 	struct seen seen = {0};
-	table_rows_all(table->rows, "node-a", look, &seen);
+	table_rows_changes(table->rows, "node-a", 0, look, &seen);
 	assert_int_equal(seen.rows, 1);
 	assert_string_equal(seen.tunnel, "vpnt-1");
 	assert_int_equal(seen.key_length, 9);

@@ -134,7 +134,7 @@ static void the_work_goes_with_the_changes(void **state)
 	assert_int_equal(seen, ROWS);
 	assert_true(seconds < 2); // were a commit to look at all rows, it would be hours
 	seen = 0;
-	table_rows_all(rows, "", count_one, &seen);
+	table_rows_changes(rows, "", 0, count_one, &seen);
 	assert_int_equal(seen, ROWS);
 	table_rows_free(&rows);
 }
@@ -178,14 +178,14 @@ static void values_that_hold_keys_are_wiped(void **state)
 		struct table_rows *rows = table_rows_new(secret);
 		given_back = given_back_in_clear = 0;
 		table_rows_put(rows, "", text("a"), text("a first key"));
-		table_rows_all(rows, "", watch_value, NULL);
+		table_rows_changes(rows, "", 0, watch_value, NULL);
 		table_rows_put(rows, "", text("a"), text("another key")); // changed
 		assert_int_equal(given_back, 1);
-		table_rows_all(rows, "", watch_value, NULL);
+		table_rows_changes(rows, "", 0, watch_value, NULL);
 		table_rows_remove(rows, text("a"));
 		assert_int_equal(given_back, 2);
 		table_rows_put(rows, "", text("b"), text("a third key"));
-		table_rows_all(rows, "", watch_value, NULL);
+		table_rows_changes(rows, "", 0, watch_value, NULL);
 		table_rows_free(&rows);
 		assert_int_equal(given_back, 3);
 		assert_int_equal(given_back_in_clear, secret ? 0 : 3);
