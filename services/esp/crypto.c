@@ -106,6 +106,12 @@ struct cipher *cipher_new(const struct crypto_engine *engine, const struct suite
 	return cipher;
 }
 
+void cipher_wipe(struct cipher *cipher)
+{
+	wipe(&cipher->u, sizeof cipher->u);
+	wipe(&cipher->salt, sizeof cipher->salt);
+}
+
 void cipher_free(struct cipher **cipher)
 {
 	if (*cipher) {

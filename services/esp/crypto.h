@@ -27,6 +27,7 @@ const char *crypto_engine_name(const struct crypto_engine *engine);
 struct cipher *cipher_new(const struct crypto_engine *engine, const struct suite *suite, const struct esp_sa_keys *keys,
                           bool seals, bool extended);
 void cipher_free(struct cipher **cipher); // wipes the keys
+void cipher_wipe(struct cipher *cipher);  // its keys, but what OpenSSL holds of them; the memory stays
 const struct suite *cipher_suite(const struct cipher *cipher);
 // Is what crypto_seal reads still wanted after it returns? Then only crypto_finish ends it.
 bool cipher_is_deferred(const struct cipher *cipher);

@@ -69,6 +69,8 @@ struct esp_config {
 
 struct esp *esp_new(const struct esp_config *config);
 void esp_free(struct esp **esp); // after the workers
+// Overwrites the keys of all SAs, while workers may still run: nothing leaves them any more. For the end of the process.
+void esp_wipe(struct esp *esp);
 const char *esp_crypto_name(const struct esp *esp);
 
 // ---- tables. Rows come in any order: what is referred to before it exists is waited for. ----

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "common/base/alloc.h"
+#include "common/base/invariant.h"
 #include "common/io/config.h"
 #include "common/io/entropy.h"
 #include "common/io/log.h"
@@ -133,6 +134,11 @@ static bool configure(struct esp_config *config)
 	return config->sequences != NULL;
 }
 
+static void wipe_keys(void *esp)
+{
+	esp_wipe(esp);
+}
+
 int main(void)
 {
 	const char *node = config_text("TWINSPAN_NODE", NULL);
@@ -144,6 +150,7 @@ int main(void)
 		return fail("TWINSPAN_STATE/sequences");
 	}
 	struct service service = {.esp = esp_new(&config)};
+	invariant_wipe_at_end(wipe_keys, service.esp);
 	int error = node_sockets_open(&service.sockets, config.workers);
 	if (error) {
 		errno = -error;
@@ -193,6 +200,7 @@ int main(void)
 	workers_free(&service.workers);
 	kernel_free(&service.kernel);
 	node_sockets_close(&service.sockets);
+	invariant_wipe_end(service.esp);
 	esp_free(&service.esp);
 	health_free(&health);
 	loop_free(&loop);

@@ -344,6 +344,21 @@ void sa_free_all(struct esp *esp)
 	}
 }
 
+void esp_wipe(struct esp *esp)
+{
+	// What OpenSSL made of a key stays with it: its contexts belong to workers that may be using them.
+	// A worker looks after its last use of a key, so what it sent before this was sealed with whole keys.
+	atomic_store(&esp->wiped, true);
+	const struct spi_table *table = load(esp->spis);
+	for (size_t i = 0; i <= table->mask; i++) {
+		struct sa *sa = load(table->at[i]);
+		if (sa && sa != esp->tombstone) {
+			cipher_wipe(sa->open);
+			cipher_wipe(sa->seal);
+		}
+	}
+}
+
 unsigned esp_tunnel_mtu(const struct esp *esp, const char *id)
 {
 	const struct esp_tunnel *tunnel = map_find_text(esp->tunnels, id);

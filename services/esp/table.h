@@ -172,6 +172,7 @@ struct esp {
 	struct sequence_file sequences;
 	struct worker_counters *counters;
 	_Atomic bool keeps_udp_apart;
+	_Atomic bool wiped; // keys are being overwritten: what is sealed now must not leave
 	struct map *gateways, *tunnels, *groups, *connections;
 	uint32_t names;
 	size_t routes;

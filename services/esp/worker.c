@@ -99,6 +99,11 @@ void esp_worker_end(struct esp_worker *worker)
 {
 	crypto_finish(worker->crypto);
 	coalesce_finish(worker);
+	atomic_thread_fence(memory_order_acquire);
+	if (atomic_load_explicit(&worker->esp->wiped, memory_order_relaxed)) {
+		worker->datagram_count = 0; // packets under a key of zeros are packets in the clear
+		worker->frame_count = 0;
+	}
 }
 
 const struct esp_datagram *esp_worker_datagrams(const struct esp_worker *worker, size_t *count)

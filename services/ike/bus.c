@@ -165,6 +165,14 @@ struct ike_bus *ike_bus_new(struct service *service, struct bus *bus, const char
 	return out;
 }
 
+void ike_bus_wipe(struct ike_bus *bus)
+{
+	wipe(&bus->seal_key, sizeof bus->seal_key);
+	for (size_t i = 0; i < bus->waiting_count; i++) {
+		wipe(bus->waiting[i].octets, bus->waiting[i].length);
+	}
+}
+
 void ike_bus_free(struct ike_bus **bus)
 {
 	if (!*bus) {

@@ -56,6 +56,40 @@ void ike_free(struct ike **ike)
 	*ike = NULL;
 }
 
+static void wipe_child(struct child_sa *child)
+{
+	secret_wipe(&child->encryption_in);
+	secret_wipe(&child->integrity_in);
+	secret_wipe(&child->encryption_out);
+	secret_wipe(&child->integrity_out);
+}
+
+static void wipe_sa(struct ike_sa *sa)
+{
+	ike_keys_wipe(&sa->keys);
+	key_exchange_wipe(&sa->request.exchange);
+	if (sa->handshake) {
+		key_exchange_wipe(&sa->handshake->exchange);
+	}
+	for (size_t i = 0; i < sa->child_count && i < CHILDREN_MAX; i++) {
+		wipe_child(sa->children[i]);
+	}
+}
+
+void ike_wipe(struct ike *ike)
+{
+	for (struct map_cursor cursor = {0}; map_next(ike->tunnels, &cursor);) {
+		const struct tunnel *tunnel = cursor.value;
+		for (size_t i = 0; i < tunnel->sa_count && i < TUNNEL_SAS_MAX; i++) {
+			wipe_sa(tunnel->sas[i]);
+		}
+	}
+	for (struct map_cursor cursor = {0}; map_next(ike->secrets, &cursor);) {
+		secret_wipe(cursor.value);
+	}
+	wipe(&ike->random, sizeof ike->random);
+}
+
 const char *ike_counter_text(enum ike_counter counter)
 {
 	static const char *const texts[] = {

@@ -206,6 +206,9 @@ struct ike;
 // `seed`: 32 octets that nobody else knows.
 struct ike *ike_new(const uint8_t seed[static 32]);
 void ike_free(struct ike **ike);
+// Overwrites the secrets of all tunnels and their SAs, and frees nothing. For the end of the process: nothing else may be called
+// after it.
+void ike_wipe(struct ike *ike);
 void ike_step(struct ike *ike, const struct ike_event *event, instant now, struct ike_actions *out);
 instant ike_deadline(const struct ike *ike);         // when the next step is due; INSTANT_NEVER
 const uint64_t *ike_counters(const struct ike *ike); // by enum ike_counter

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "common/base/alloc.h"
+#include "common/base/invariant.h"
 #include "common/io/config.h"
 #include "common/io/entropy.h"
 #include "common/io/log.h"
@@ -36,6 +37,14 @@ static void gather_metrics(void *context)
 	metric_set(metric(METRIC_GAUGE, "twinspan_ike_child_sas", NULL, "Child SAs"), (double)gauges.child_sas);
 }
 
+static void wipe_secrets(void *context)
+{
+	struct service *service = context;
+	ike_wipe(service->ike);
+	ike_bus_wipe(service->bus);
+	ike_actions_clear(&service->actions);
+}
+
 int main(void)
 {
 	const char *node = config_text("TWINSPAN_NODE", NULL);
@@ -62,11 +71,14 @@ int main(void)
 	service.output = output_new(&service);
 	service.udp = udp_new(&service, service.loop, sockets_path);
 	service.bus = ike_bus_new(&service, bus, node, &seal_key);
+	wipe(&seal_key, sizeof seal_key);
+	invariant_wipe_at_end(wipe_secrets, &service);
 	config_done();
 	log_event(LOG_INFO, "started", NULL);
 
 	int result = loop_run(service.loop);
 
+	invariant_wipe_end(&service);
 	deadline_disarm(&service.deadline);
 	udp_free(&service.udp);
 	output_free(&service.output);
@@ -77,7 +89,6 @@ int main(void)
 	health_free(&service.health);
 	loop_free(&service.loop);
 	free(identity);
-	wipe(&seal_key, sizeof seal_key);
 	log_event(LOG_INFO, "ended", NULL);
 	return result;
 }

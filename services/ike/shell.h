@@ -20,6 +20,7 @@ struct ike_bus;
 // Owns tunnel_status, tunnel_event, child_sa and ike_sa; replicates what esp holds first, and when that is restored, the
 // tunnels.
 struct ike_bus *ike_bus_new(struct service *service, struct bus *bus, const char *node, const struct seal_key *seal_key);
+void ike_bus_wipe(struct ike_bus *bus); // overwrites the secrets it holds, for the end of the process
 void ike_bus_free(struct ike_bus **bus);
 // The sequences that esp must have applied before a datagram may leave.
 struct barrier {

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "common/base/hex.h"
+#include "common/base/invariant.h"
 #include "common/io/config.h"
 #include "common/io/entropy.h"
 #include "common/io/log.h"
@@ -56,12 +57,18 @@ static void wipe_and_free(void *octets)
 	}
 }
 
+static void wipe_seal_keys(void *keys)
+{
+	wipe(keys, sizeof(struct seal_keys));
+}
+
 int main(void)
 {
 	process_begin("resource", "");
 	json_set_alloc_funcs(malloc, wipe_and_free);
 	struct service service = {.loop = loop_new(), .token_ids = map_new(NULL), .measured = map_new(NULL)};
 	service.resource = resource_new(config_text("TWINSPAN_REGION", "local"));
+	invariant_wipe_at_end(wipe_seal_keys, &service.seal_keys);
 	read_seal_key(&service.seal_keys, "TWINSPAN_SECRET_KEY_FILE");
 	if (config_text("TWINSPAN_SECRET_KEY_OLD_FILE", "")[0]) {
 		read_seal_key(&service.seal_keys, "TWINSPAN_SECRET_KEY_OLD_FILE");
@@ -102,6 +109,7 @@ int main(void)
 	free(service.openapi);
 	health_free(&service.health);
 	loop_free(&service.loop);
+	invariant_wipe_end(&service.seal_keys);
 	wipe(&service.seal_keys, sizeof service.seal_keys);
 	log_event(LOG_INFO, "ended", NULL);
 	return result;

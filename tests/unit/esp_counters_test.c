@@ -232,6 +232,33 @@ static void only_what_changed_is_told(void **state)
 	pair_fini(&pair);
 }
 
+// At the end of a process that must not go on: keys are overwritten while workers may still be in a burst, of which nothing
+// leaves.
+static void wiped_keys_open_and_seal_nothing(void **state)
+{
+	(void)state;
+	struct pair pair;
+	pair_init(&pair, &gcm_udp);
+	struct build back = to_idc;
+	back.source = to_idc.destination;
+	back.destination = to_idc.source;
+	size_t length = build_frame(&back, frame), count;
+	static uint8_t out[ESP_FRAME_MAX];
+	for (int round = 0; round < 2; round++) {
+		assert_int_equal(encap(&pair.b, frame, length, packets, 8), 1);
+		assert_int_equal(decap(&pair.a, &packets[0], out) > 0, round == 0);
+		assert_int_equal(esp_drops(pair.a.esp, ESP_DROP_AUTHENTICATION), round);
+		esp_wipe(pair.a.esp);
+	}
+	assert_int_equal(encap(&pair.a, frame, build_frame(&to_idc, frame), packets, 8), 0);
+	// What the worker made all the same, and does not give away, was not made with the key.
+	const struct esp_datagram *kept = esp_worker_datagrams(pair.a.worker, &count);
+	memcpy(packets[0].octets, kept[0].iov[0].iov_base, kept[0].iov[0].iov_len);
+	packets[0].length = kept[0].iov[0].iov_len;
+	assert_drop(&pair.b, ESP_DROP_AUTHENTICATION, assert_int_equal(decap(&pair.b, &packets[0], out), 0));
+	pair_fini(&pair);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -242,6 +269,7 @@ int main(void)
 	    cmocka_unit_test(table_drops),
 	    cmocka_unit_test(frames_from_vpn0_that_lie),
 	    cmocka_unit_test(only_what_changed_is_told),
+	    cmocka_unit_test(wiped_keys_open_and_seal_nothing),
 	};
 	return cmocka_run_group_tests_name("esp_counters", tests, NULL, NULL);
 }

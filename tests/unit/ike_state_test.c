@@ -10,6 +10,7 @@
 #include "tests/unit/ike_pair.h"
 
 #include "common/base/random.h"
+#include "services/ike/tunnel/tunnel.h"
 
 // ---- a state taken apart: tag, length, octets ----
 enum { PART_CONFIG = 1, PART_TUNNEL, PART_IKE_SA, PART_CHILD_SA, STATE_OCTETS = 65536 };
@@ -224,6 +225,29 @@ static void a_tunnel_that_is_only_known_to_be_there_goes_on(void **state)
 	free_pair(p);
 }
 
+// At the end of a process that must not go on.
+static void nothing_secret_stays_after_a_wipe(void **state)
+{
+	(void)state;
+	struct pair *p = new_up_pair();
+	struct ike *ike = p->ends[0].ike;
+	const struct tunnel *tunnel = tunnel_find(ike, "tun-1");
+	const struct ike_sa *sa = tunnel_current(tunnel);
+	const struct child_sa *child = sa->children[0];
+	const struct secret *shared = tunnel_secret(ike, tunnel);
+	const struct secret *const secrets[] = {&sa->keys.d,           &sa->keys.ei,           &sa->keys.er, &sa->keys.pi,
+	                                        &child->encryption_in, &child->encryption_out, shared};
+	static const struct secret nothing;
+	for (size_t i = 0; i < sizeof secrets / sizeof secrets[0]; i++) {
+		assert_true(secrets[i]->length > 0);
+	}
+	ike_wipe(ike);
+	for (size_t i = 0; i < sizeof secrets / sizeof secrets[0]; i++) {
+		assert_memory_equal(secrets[i]->octets, nothing.octets, sizeof nothing.octets);
+	}
+	free_pair(p);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -231,6 +255,7 @@ int main(void)
 	    cmocka_unit_test(damaged_states_do_no_harm),
 	    cmocka_unit_test(many_that_are_restored_ask_one_after_the_other),
 	    cmocka_unit_test(a_tunnel_that_is_only_known_to_be_there_goes_on),
+	    cmocka_unit_test(nothing_secret_stays_after_a_wipe),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
