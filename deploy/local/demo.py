@@ -1,6 +1,7 @@
 #!/usr/bin/python3
 # `make demo`: a region, two customer devices, the nine steps of the tutorial with progress on the screen, and
-# build/demo/report.json. FAILOVERS=20 adds as many dead ports, on one device after the other. Exits 0 when every step did what it should. Ends everything it started, also on Ctrl-C.
+# build/demo/report.json. FAILOVERS=20 adds as many dead ports, on one device after the other. Exits 0 when every step did what it
+# should. Ends everything it started, also on Ctrl-C.
 import json
 import os
 import signal
