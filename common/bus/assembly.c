@@ -19,6 +19,7 @@ void assembly_begin(struct assembly *assembly, const Twinspan__BusBatch *batch)
 	*assembly = (struct assembly){.active = true,
 	                              .snapshot = batch->snapshot,
 	                              .epoch = batch->epoch,
+	                              .previous = batch->previous,
 	                              .sequence = batch->sequence,
 	                              .staged = map_new(NULL)};
 }

@@ -17,6 +17,7 @@ struct assembly {
 	bool active;
 	bool snapshot;
 	uint64_t epoch, sequence;
+	uint64_t previous; // of its parts: a snapshot says when it was begun
 	uint32_t next_part;
 	struct map *staged; // key → struct held_row; of a key that comes twice the last counts
 	size_t octets;

@@ -227,8 +227,9 @@ static enum verdict judge_next(const struct replica *replica, const Twinspan__Bu
 	if (batch->epoch == replica->epoch && batch->sequence <= replica->sequence) {
 		return IGNORE;
 	}
-	// What changed while a snapshot was under way is in it.
-	bool follows = batch->snapshot ? batch->sequence >= assembly->sequence : batch->sequence == assembly->sequence;
+	// What changed while a snapshot was under way is in it; one that was begun anew is another.
+	bool follows = batch->snapshot ? batch->previous == assembly->previous && batch->sequence >= assembly->sequence
+	                               : batch->sequence == assembly->sequence;
 	if (!assembly->active || batch->epoch != assembly->epoch || !follows || batch->snapshot != assembly->snapshot ||
 	    batch->part > assembly->next_part) {
 		return GAP;

@@ -96,7 +96,7 @@ static void begin(struct stream *stream, struct transfer *transfer, bool snapsho
 	batch->stream = stream->id;
 	batch->snapshot = snapshot;
 	batch->lazy = !snapshot && stream->table->rule->marks & TABLE_LAZY;
-	batch->previous = snapshot ? 0 : stream->sent;
+	batch->previous = snapshot ? table_walk_began(stream->snapshot.walk) : stream->sent;
 	batch->sequence = sequence;
 	transfer->stream = stream;
 	transfer->any = false;
@@ -234,6 +234,7 @@ void stream_ask(struct stream *stream)
 	if (stream->snapshot.walk) {
 		batch.snapshot = true;
 		batch.part = stream->snapshot.part;
+		batch.previous = table_walk_began(stream->snapshot.walk);
 		batch.sequence = table_rows_sequence(stream->table->rows);
 	} else {
 		batch.sequence = batch.previous = stream->sent;

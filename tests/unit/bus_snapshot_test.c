@@ -28,12 +28,22 @@ static void put_row(struct table *table, const char *scope, int row, int value)
 	table_put(table, scope, key_of(row), (struct bytes){octets, sizeof octets});
 }
 
+// A key is not ended by a NUL.
+static int row_number(struct bytes key)
+{
+	char text[32];
+	assert_true(key.length < sizeof text);
+	memcpy(text, key.data, key.length);
+	text[key.length] = '\0';
+	return atoi(text + 5);
+}
+
 static void note(void *context, const struct replica_row *rows, size_t count)
 {
 	(void)context;
 	told.changes++;
 	for (size_t i = 0; i < count; i++) {
-		int row = atoi((const char *)rows[i].key.data + 5), value = 0;
+		int row = row_number(rows[i].key), value = 0;
 		if (!rows[i].removed) {
 			memcpy(&value, rows[i].value.data, sizeof value);
 		}
