@@ -149,9 +149,11 @@ class OwnTable:
     # ---- on the bus thread ----
     def _open(self, peer, identity, frame):
         for key, stream in list(self.streams.items()):
-            if stream.identity == identity and stream.filter == frame.filter:
-                del self.streams[key]  # a newer one takes its place
+            # What the reader had on another connection, and what this very replica had on this one: a newer stream takes its place.
+            if stream.identity == identity and stream.filter == frame.filter and (stream.peer != peer or stream.follower == frame.follower):
+                del self.streams[key]
         stream = self.streams[peer, frame.stream] = _Stream(peer, frame.stream, identity, frame.filter)
+        stream.follower = frame.follower
         if self.is_complete:
             self._send_snapshot(stream)
 
