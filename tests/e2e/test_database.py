@@ -261,9 +261,8 @@ class Pair:
         self.where = f"host={self.primary.directory},{self.standby.directory} user=postgres dbname=postgres"
 
     def remove(self):
-        for server in (self.primary, self.standby):
-            with contextlib.suppress(Exception):
-                server.remove()
+        self.primary.remove()
+        self.standby.remove()
 
 
 @pytest.mark.parametrize("end", ["killed", "frozen"])
