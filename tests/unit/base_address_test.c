@@ -99,6 +99,8 @@ static void containment(void **state)
 	struct address no_address = {0};
 	assert_false(prefix_contains_address(&none, &no_address) || prefix_contains_address(&none, &inside));
 	assert_true(prefix_compare(&all, &ten) < 0 && prefix_compare(&sub, &ten) > 0 && prefix_compare(&ten, &ten) == 0);
+	struct prefix longer = prefix("10.0.0.0/16"); // the same address
+	assert_false(prefix_contains(&longer, &ten));
 	struct prefix shorter = prefix("10.0.0.0/7");
 	assert_true(prefix_compare(&shorter, &ten) < 0);
 	assert_false(prefix_equal(&shorter, &ten));

@@ -108,6 +108,12 @@ static void number_is_wrong(void)
 	config_number("TWINSPAN_THING", 1, 0, 100);
 }
 
+static void number_is_below_its_range(void)
+{
+	setenv("TWINSPAN_THING", "-1", 1);
+	config_number("TWINSPAN_THING", 1, 0, 100);
+}
+
 static void number_is_out_of_range(void)
 {
 	setenv("TWINSPAN_THING", "101", 1);
@@ -118,6 +124,21 @@ static void secret_file_is_missing(void)
 {
 	uint8_t octets[8];
 	setenv("TWINSPAN_THING", "/nonexistent/file", 1);
+	config_secret_file("TWINSPAN_THING", octets, sizeof octets);
+}
+
+// A secret of nine octets, where there is room for eight.
+static void secret_file_is_too_long(void)
+{
+	uint8_t octets[8];
+	char path[] = "/tmp/twinspan-secret-XXXXXX";
+	int fd = mkstemp(path);
+	if (fd < 0 || write(fd, "123456789", 9) != 9) {
+		return;
+	}
+	unlink(path); // this does not come back
+	snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+	setenv("TWINSPAN_THING", path, 1);
 	config_secret_file("TWINSPAN_THING", octets, sizeof octets);
 }
 
@@ -141,8 +162,10 @@ static void what_is_wrong_is_said(void **state)
 	    {level_is_wrong, 2, "TWINSPAN_LOG_LEVEL is \"loud\""},
 	    {required_is_missing, 2, "TWINSPAN_THING must be set"},
 	    {number_is_wrong, 2, "TWINSPAN_THING must be a number from 0 to 100"},
+	    {number_is_below_its_range, 2, "TWINSPAN_THING must be a number from 0 to 100"},
 	    {number_is_out_of_range, 2, "TWINSPAN_THING must be a number from 0 to 100"},
 	    {secret_file_is_missing, 2, "TWINSPAN_THING names a file that cannot be opened"},
+	    {secret_file_is_too_long, 2, "TWINSPAN_THING names a file that is too long"},
 	    {misspelt, 0, "event=unknown-setting name=TWINSPAN_LOGLEVEL"},
 	};
 	for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
