@@ -69,6 +69,14 @@ static void end(const struct connection *connection)
 	shutdown(info->connect_fd, SHUT_RDWR);
 }
 
+// Nothing to look for while nobody is connected.
+static void sweep_later(struct http_server *server)
+{
+	if (server->limits.timeout_seconds > 0 && server->connections) {
+		deadline_arm(&server->sweep, now() + SECONDS(1));
+	}
+}
+
 static void sweep(void *context)
 {
 	struct http_server *server = context;
@@ -79,7 +87,7 @@ static void sweep(void *context)
 			end(connection);
 		}
 	}
-	deadline_arm(&server->sweep, now() + SECONDS(1));
+	sweep_later(server);
 }
 
 // All are taken: whoever has said nothing longest makes room for who comes now.
@@ -113,6 +121,9 @@ static void on_connection(void *context, struct MHD_Connection *mhd, void **sock
 			make_room(server); // before it is in the list itself
 		}
 		server->connections = connection;
+		if (!deadline_armed(&server->sweep)) {
+			sweep_later(server);
+		}
 		*socket_context = connection;
 	} else if (connection) {
 		server->count--;
@@ -299,9 +310,6 @@ struct http_server *http_server_new(struct loop *loop, const char *where, http_f
 	deadline_init(&server->turn, loop, run, server);
 	deadline_init(&server->sweep, loop, sweep, server);
 	loop_read(loop, server->epoll, run, server);
-	if (limits->timeout_seconds > 0) {
-		deadline_arm(&server->sweep, now() + SECONDS(1));
-	}
 	return server;
 }
 

@@ -75,7 +75,7 @@ struct esp_bus *esp_bus_new(const struct esp_bus_parts *parts)
 	bus->sa_usage = table_own(parts->bus, "sa_usage");
 	bus->tunnel_counters = table_own(parts->bus, "tunnel_counters");
 	deadline_init(&bus->report, parts->loop, bus_report, bus);
-	deadline_init(&bus->counters, parts->loop, bus_report_counters, bus);
+	bus->counters_at = INSTANT_NEVER;
 	esp_on_beneath(parts->esp, bus_beneath, bus);
 	// Complete at once, held_ike_sa too: after the node's start there is nothing to hold, and an ike that lives tells its
 	// states again.
@@ -101,7 +101,6 @@ void esp_bus_free(struct esp_bus **bus)
 		return;
 	}
 	deadline_disarm(&(*bus)->report);
-	deadline_disarm(&(*bus)->counters);
 	for (size_t i = 0; i < (*bus)->feed_count; i++) {
 		feed_free(&(*bus)->feeds[i]);
 	}

@@ -21,10 +21,8 @@ struct esp_bus {
 	struct feed *child_sa;  // one of them
 	struct replica *ike_sa; // given back as they are
 	struct map *routes;     // key of an effective_route row: struct known_route
-	struct deadline report, counters;
-	instant counters_told; // 0: never
-	bool halfway;          // between two reports of everything
-	size_t reported;       // rows in the last of these
+	struct deadline report;
+	instant counters_told, counters_at; // 0: never yet; when they are due, INSTANT_NEVER: nothing moved since
 	int64_t wall_offset;
 	uint64_t started;
 	bool swept, sas_complete;
@@ -46,6 +44,5 @@ void bus_beneath(void *context, const char *gateway, const struct prefix *destin
 void bus_ike_sa_changed(void *context, const struct replica_row *rows, size_t count);
 // bus_usage.c
 void bus_report(void *context);
-void bus_report_counters(void *context);
 
 #endif

@@ -5,7 +5,7 @@
 #include "services/esp/bus_shell.h"
 
 enum { KEY_TEXT = 128 };
-#define REPORT_INTERVAL SECONDS(1)
+#define LOOK_INTERVAL MILLISECONDS(500)
 #define COUNTERS_INTERVAL SECONDS(5)
 
 // The wall clock's zero on the monotonic clock, in milliseconds. Kept as long as it is about right: read anew each time it
@@ -44,7 +44,6 @@ static void report_sa(void *context, const struct esp_sa_usage *usage)
 	char key[KEY_TEXT + 16];
 	snprintf(key, sizeof key, "%s/%08" PRIx32, usage->tunnel, usage->inbound_spi);
 	row_put(bus->sa_usage, bus->parts.node, text_bytes(key), &row.base);
-	bus->reported++;
 }
 
 static void report_tunnel(void *context, const struct esp_tunnel_usage *usage)
@@ -60,59 +59,43 @@ static void report_tunnel(void *context, const struct esp_tunnel_usage *usage)
 	row_put(bus->tunnel_counters, "", text_bytes(usage->id), &row.base);
 }
 
-static size_t report_changes(struct esp_bus *bus)
-{
-	bus->reported = 0;
-	esp_each_sa(bus->parts.esp, ESP_SAS_CHANGED, report_sa, bus);
-	table_commit(bus->sa_usage);
-	return bus->reported;
-}
-
 // The tunnels' figures are for people to look at, and no decision waits for them: they are told every five seconds while
-// packets move, and once more after they rest, so that a keepalive of BGP costs its reader one row.
-void bus_report_counters(void *context)
+// packets move, and once more after they rest.
+static void report_counters(struct esp_bus *bus, bool moving)
 {
-	struct esp_bus *bus = context;
+	instant time = now();
+	if (time < bus->counters_at) {
+		return;
+	}
 	esp_each_tunnel(bus->parts.esp, true, report_tunnel, bus);
 	table_commit(bus->tunnel_counters);
-	bus->counters_told = now();
-	if (deadline_armed(&bus->report)) {
-		deadline_arm(&bus->counters, bus->counters_told + COUNTERS_INTERVAL);
-	}
+	bus->counters_told = time;
+	bus->counters_at = moving ? time + COUNTERS_INTERVAL : INSTANT_NEVER;
 }
 
-// Every second what has changed of the SAs; and halfway, where there is traffic, the SAs whose peer has fallen silent: by these
-// ike decides to ask it (RFC 7296 §2.4). When nothing moves this ends, and the first packet begins it again: an idle node costs
-// nothing.
+// While packets move the SAs are looked at twice a second: ike decides by what is told of them whether to ask the peer (RFC
+// 7296 §2.4), to send on a new SA, and to rekey. When nothing moves this ends, and the first packet begins it again: an idle
+// node costs nothing.
 void bus_report(void *context)
 {
 	struct esp_bus *bus = context;
 	set_wall_offset(bus);
-	if (bus->halfway) {
-		bus->halfway = false;
-		esp_each_sa(bus->parts.esp, ESP_SAS_SILENT, report_sa, bus);
-		table_commit(bus->sa_usage);
-		deadline_arm(&bus->report, now() + REPORT_INTERVAL / 2);
-		return;
-	}
-	bus->halfway = report_changes(bus) > 0;
-	if (!bus->halfway) {
+	size_t open = esp_look(bus->parts.esp, report_sa, bus);
+	if (open == 0) {
 		bus->parts.rested(bus->parts.context);
-		bus->halfway = report_changes(bus) > 0; // what came before that was heard
+		open = esp_look(bus->parts.esp, report_sa, bus); // what came before that was heard
 	}
-	if (bus->halfway) {
-		deadline_arm(&bus->report, now() + REPORT_INTERVAL / 2);
-	}
+	table_commit(bus->sa_usage);
+	report_counters(bus, open > 0);
+	deadline_arm(&bus->report, open > 0 ? now() + LOOK_INTERVAL : bus->counters_at);
 }
 
 void esp_bus_moved(struct esp_bus *bus)
 {
-	if (!deadline_armed(&bus->report)) {
-		deadline_arm(&bus->report, now() + REPORT_INTERVAL / 4);
-	}
-	if (!deadline_armed(&bus->counters)) {
+	if (bus->counters_at == INSTANT_NEVER) {
 		// Not before the answer to what moved has come, too.
-		instant soon = now() + REPORT_INTERVAL, next = bus->counters_told + COUNTERS_INTERVAL;
-		deadline_arm(&bus->counters, bus->counters_told != 0 && next > soon ? next : soon);
+		instant soon = now() + 2 * LOOK_INTERVAL, next = bus->counters_told + COUNTERS_INTERVAL;
+		bus->counters_at = bus->counters_told != 0 && next > soon ? next : soon;
 	}
+	deadline_arm(&bus->report, now() + LOOK_INTERVAL / 2);
 }

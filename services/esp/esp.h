@@ -169,13 +169,10 @@ struct esp_tunnel_usage {
 	const char *id;
 	uint64_t packets_in, bytes_in, packets_out, bytes_out, drops;
 };
-enum esp_sas {
-	ESP_SAS_ALL,
-	ESP_SAS_CHANGED, // since they were told: by this call too
-	ESP_SAS_SILENT,  // the peer of which has sent nothing since, while we sent
-};
-void esp_each_sa(struct esp *esp, enum esp_sas which, void (*each)(void *context, const struct esp_sa_usage *usage),
-                 void *context);
+void esp_each_sa(struct esp *esp, void (*each)(void *context, const struct esp_sa_usage *usage), void *context);
+// A look at all SAs, twice a second while packets move: tells of those of which there is something to tell by now. 0: what is
+// was told, and so it remains until the next packet.
+size_t esp_look(struct esp *esp, void (*tell)(void *context, const struct esp_sa_usage *usage), void *context);
 // `changed`: only those that differ from what the last such call told.
 void esp_each_tunnel(struct esp *esp, bool changed, void (*each)(void *context, const struct esp_tunnel_usage *usage),
                      void *context);

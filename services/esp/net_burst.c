@@ -78,11 +78,12 @@ static void lose(struct worker *w, struct worker_gateway *gateway)
 	}
 }
 
-// Reads one queue of a vpn0 until it is empty or has had its turn.
+// Reads one queue of a vpn0 until it is empty or has had its turn. Where frames come alone it reads one: the epoll_wait that
+// follows anyway tells whether there are more.
 static void read_queue(struct worker *w, unsigned slot)
 {
 	struct pending pending = {.at = w->frames};
-	bool more = true;
+	bool alone = w->in_run < BUSY_RUN / 2, more = true;
 	for (unsigned burst = 0; more && burst < QUEUE_BURSTS; burst++) {
 		struct worker_gateway *gateway = atomic_load_explicit(&w->workers->gateways[slot], memory_order_acquire);
 		if (!gateway) {
@@ -105,6 +106,10 @@ static void read_queue(struct worker *w, unsigned slot)
 			if (length > SMALL_FRAME) {
 				encap_pending(w, gateway->core, &pending);
 				longs++;
+			}
+			if (alone) {
+				more = false;
+				break;
 			}
 		}
 		encap_pending(w, gateway->core, &pending);

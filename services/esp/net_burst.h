@@ -23,6 +23,8 @@ enum {
 	READ_BURST = 64, // small frames
 	LONG_BURST = 4,
 	SMALL_FRAME = 2048,
+	// A packet and its answers are no load yet: so many wakings are.
+	BUSY_RUN = 4,
 };
 
 struct worker_gateway {
@@ -39,6 +41,7 @@ struct worker {
 	int epoll, wake;
 	struct esp_worker *core;
 	uint8_t *frames;              // from vpn0
+	unsigned in_run;              // wakings without a pause between them, up to BUSY_RUN
 	uint8_t *received[UDP_BATCH]; // of the sockets
 	uint8_t *raw[RAW_BATCH];
 };

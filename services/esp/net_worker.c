@@ -22,7 +22,7 @@
 enum {
 	EVENTS = 32,
 	LINGER = 50,     // microseconds awake after the last packet; others may have the processor meanwhile
-	BUSY_GAP = 1000, // microseconds: who waits longer for the next packet than this does not linger for the one after it
+	BUSY_GAP = 1000, // microseconds: packets that come closer together than this are of one run
 };
 
 static void *run(void *context)
@@ -54,9 +54,9 @@ static void *run(void *context)
 		for (int i = 0; i < count; i++) {
 			worker_serve(w, events[i].data.u32);
 		}
-		// A lone packet is not the first of many: an idle node sleeps.
 		instant end = now();
-		busy_until = end - last < BUSY_GAP ? end + LINGER : 0;
+		w->in_run = end - last >= BUSY_GAP ? 0 : w->in_run < BUSY_RUN ? w->in_run + 1 : w->in_run;
+		busy_until = w->in_run == BUSY_RUN ? end + LINGER : 0;
 		last = end;
 	}
 	esp_worker_unregister(w->core);

@@ -122,6 +122,15 @@ struct seen {
 	_Atomic uint32_t version;
 	_Atomic uint64_t words[3];
 };
+// What the control thread remembers of an SA's usage from one look to the next.
+struct sa_report {
+	struct esp_sa_usage told;         // tunnel NULL: never
+	uint64_t packets_in, packets_out; // at the last look
+	uint64_t answered;                // packets that had gone out when the peer was heard last
+	unsigned silent, still;           // looks: with packets unanswered, with no packet at all
+	unsigned waited;                  // looks since there is something to tell
+	bool told_silent;
+};
 struct sa {
 	// what nobody writes once it is published
 	struct esp_tunnel *tunnel;
@@ -149,7 +158,7 @@ struct sa {
 	_Alignas(64) uint8_t fingerprint[32]; // of all that makes it this SA
 	uint8_t fingerprint_out[16];          // of what its outbound numbers belong to
 	uint64_t generation;
-	struct esp_sa_usage told; // tunnel NULL: never
+	struct sa_report report;
 };
 // All packets of this family: nothing more has to be looked at.
 static inline bool sa_carries_all(const struct sa *sa, const struct inner *inner)

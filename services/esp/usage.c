@@ -2,6 +2,15 @@
 #include "services/esp/octets.h"
 #include "services/esp/table.h"
 
+enum {
+	SILENT_LOOKS = 2,   // without an answer; or
+	SILENT_PACKETS = 4, // so many: an acknowledgement may come a little late, but not of all of them
+	MANY_PACKETS = 1000,
+	MANY_LOOKS = 2,
+	STILL_LOOKS = 3,
+	LATEST_LOOKS = 5,
+};
+
 // What is equal here is equal to whoever is told; a number can be taken without a packet, and says nothing then.
 static bool same_sa_usage(const struct esp_sa_usage *a, const struct esp_sa_usage *b)
 {
@@ -9,10 +18,38 @@ static bool same_sa_usage(const struct esp_sa_usage *a, const struct esp_sa_usag
 	       a->last_in == b->last_in && outer_equal(&a->seen, &b->seen);
 }
 
-// Since it was told, packets went out and none came in.
-static bool is_silent(const struct esp_sa_usage *told, const struct esp_sa_usage *usage)
+// What this look found, beside the one before.
+static void look(struct sa_report *report, const struct esp_sa_usage *usage)
 {
-	return usage->packets_out > told->packets_out && usage->packets_in == told->packets_in;
+	bool heard = usage->packets_in != report->packets_in, sent = usage->packets_out != report->packets_out;
+	if (heard) {
+		report->answered = usage->packets_out;
+		report->silent = 0;
+	} else if (usage->packets_out > report->answered && report->silent < SILENT_LOOKS) {
+		report->silent++;
+	}
+	report->still = heard || sent ? 0 : report->still + 1;
+	report->packets_in = usage->packets_in;
+	report->packets_out = usage->packets_out;
+}
+
+// Packets went out and the peer, which may have answered, has not.
+static bool is_silent(const struct sa_report *report, const struct esp_sa_usage *usage)
+{
+	return report->silent >= SILENT_LOOKS || (report->silent > 0 && usage->packets_out - report->answered >= SILENT_PACKETS);
+}
+
+// Whether `usage`, which is not what was told, is to be told now. What decides about the peer is told at once: its first packet
+// on an SA, another port, its silence and the end of that. The rest can wait until there is a lot of it, it has come to rest, or
+// the last time is long ago, so that a keepalive of BGP does not cost a row.
+static bool is_due(const struct sa_report *report, const struct esp_sa_usage *usage, bool silent)
+{
+	const struct esp_sa_usage *told = &report->told;
+	uint64_t packets = usage->packets_in - told->packets_in + usage->packets_out - told->packets_out;
+	bool news = told->tunnel != usage->tunnel || (told->packets_in == 0 && usage->packets_in > 0) ||
+	            !outer_equal(&told->seen, &usage->seen) || silent != report->told_silent;
+	unsigned patience = packets >= MANY_PACKETS || silent ? MANY_LOOKS : LATEST_LOOKS;
+	return news || report->still >= STILL_LOOKS || report->waited >= patience;
 }
 
 static bool same_tunnel_usage(const struct esp_tunnel_usage *a, const struct esp_tunnel_usage *b)
@@ -39,37 +76,66 @@ static struct outer seen_at(const struct sa *sa)
 	return own ? (struct outer){0} : seen;
 }
 
-void esp_each_sa(struct esp *esp, enum esp_sas which, void (*each)(void *context, const struct esp_sa_usage *usage),
-                 void *context)
+static struct esp_sa_usage usage_of(const struct esp *esp, const struct sa *sa)
+{
+	struct esp_sa_usage usage = {
+	    .tunnel = sa->tunnel->id,
+	    .inbound_spi = sa->inbound_spi,
+	    .bytes_in = counted(&sa->bytes_in),
+	    .packets_in = counted(&sa->packets_in),
+	    .last_in = atomic_load_explicit(&sa->last_in, memory_order_relaxed),
+	    .sequence_out = atomic_load_explicit(&sa->sequence.next, memory_order_relaxed) - 1,
+	    .seen = seen_at(sa),
+	};
+	for (unsigned w = 0; w < esp->config.workers; w++) {
+		usage.packets_out += counted(&sa->out[w].packets);
+		usage.bytes_out += counted(&sa->out[w].bytes);
+	}
+	return usage;
+}
+
+static struct sa *next_sa(const struct esp *esp, size_t *slot)
 {
 	const struct spi_table *table = load(esp->spis);
-	for (size_t i = 0; i <= table->mask; i++) {
-		struct sa *sa = load(table->at[i]);
-		if (!sa || sa == esp->tombstone) {
-			continue;
+	while (*slot <= table->mask) {
+		struct sa *sa = load(table->at[(*slot)++]);
+		if (sa && sa != esp->tombstone) {
+			return sa;
 		}
-		struct esp_sa_usage usage = {
-		    .tunnel = sa->tunnel->id,
-		    .inbound_spi = sa->inbound_spi,
-		    .bytes_in = counted(&sa->bytes_in),
-		    .packets_in = counted(&sa->packets_in),
-		    .last_in = atomic_load_explicit(&sa->last_in, memory_order_relaxed),
-		    .sequence_out = atomic_load_explicit(&sa->sequence.next, memory_order_relaxed) - 1,
-		    .seen = seen_at(sa),
-		};
-		for (unsigned w = 0; w < esp->config.workers; w++) {
-			usage.packets_out += counted(&sa->out[w].packets);
-			usage.bytes_out += counted(&sa->out[w].bytes);
-		}
-		if ((which == ESP_SAS_CHANGED && same_sa_usage(&sa->told, &usage)) ||
-		    (which == ESP_SAS_SILENT && !is_silent(&sa->told, &usage))) {
-			continue;
-		}
-		if (which != ESP_SAS_ALL) {
-			sa->told = usage;
-		}
+	}
+	return NULL;
+}
+
+void esp_each_sa(struct esp *esp, void (*each)(void *context, const struct esp_sa_usage *usage), void *context)
+{
+	size_t slot = 0;
+	for (struct sa *sa; (sa = next_sa(esp, &slot));) {
+		struct esp_sa_usage usage = usage_of(esp, sa);
 		each(context, &usage);
 	}
+}
+
+size_t esp_look(struct esp *esp, void (*tell)(void *context, const struct esp_sa_usage *usage), void *context)
+{
+	size_t slot = 0, open = 0;
+	for (struct sa *sa; (sa = next_sa(esp, &slot));) {
+		struct sa_report *report = &sa->report;
+		struct esp_sa_usage usage = usage_of(esp, sa);
+		look(report, &usage);
+		if (same_sa_usage(&report->told, &usage)) {
+			continue;
+		}
+		bool silent = is_silent(report, &usage);
+		open++;
+		report->waited++;
+		if (is_due(report, &usage, silent)) {
+			report->told = usage;
+			report->told_silent = silent;
+			report->waited = 0;
+			tell(context, &usage);
+		}
+	}
+	return open;
 }
 
 void esp_each_tunnel(struct esp *esp, bool changed, void (*each)(void *context, const struct esp_tunnel_usage *usage),

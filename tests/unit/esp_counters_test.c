@@ -205,30 +205,117 @@ static void count_tunnels(void *context, const struct esp_tunnel_usage *usage)
 	++*(int *)context;
 }
 
-static void only_what_changed_is_told(void **state)
+static void only_changed_counters_are_told(void **state)
 {
 	(void)state;
 	struct pair pair;
 	pair_init(&pair, &gcm_udp);
 	for (int round = 0; round < 3; round++) {
-		int sas = 0, counters = 0;
-		esp_each_sa(pair.a.esp, ESP_SAS_CHANGED, count_calls, &sas);
+		int counters = 0;
 		esp_each_tunnel(pair.a.esp, true, count_tunnels, &counters);
-		assert_int_equal(sas, round != 1); // the first time all
-		assert_int_equal(counters, round != 1);
+		assert_int_equal(counters, round != 1); // the first time all
 		if (round == 1) {
 			assert_int_equal(encap(&pair.a, frame, build_frame(&to_idc, frame), packets, 8), 1);
 		}
 	}
-	// A peer that is sent to and sends nothing is silent, and told of once.
-	int silent = 0;
-	esp_each_sa(pair.a.esp, ESP_SAS_SILENT, count_calls, &silent);
-	assert_int_equal(silent, 0);
-	assert_int_equal(encap(&pair.a, frame, build_frame(&to_idc, frame), packets, 8), 1);
-	esp_each_sa(pair.a.esp, ESP_SAS_SILENT, count_calls, &silent);
-	esp_each_sa(pair.a.esp, ESP_SAS_SILENT, count_calls, &silent);
-	esp_each_sa(pair.a.esp, ESP_SAS_CHANGED, count_calls, &silent);
-	assert_int_equal(silent, 1);
+	pair_fini(&pair);
+}
+
+static void send_out(struct pair *pair, unsigned count)
+{
+	while (count-- > 0) {
+		assert_int_equal(encap(&pair->a, frame, build_frame(&to_idc, frame), packets, 8), 1);
+	}
+}
+
+static void send_in(struct pair *pair)
+{
+	static uint8_t out[ESP_FRAME_MAX];
+	struct build back = to_idc;
+	back.source = to_idc.destination;
+	back.destination = to_idc.source;
+	assert_int_equal(encap(&pair->b, frame, build_frame(&back, frame), packets, 8), 1);
+	assert_true(decap(&pair->a, &packets[0], out) > 0);
+}
+
+// Looks once: what was told by it.
+static int looks(struct pair *pair, bool at_rest)
+{
+	int told = 0;
+	size_t open = esp_look(pair->a.esp, count_calls, &told);
+	assert_int_equal(open == 0, at_rest);
+	return told;
+}
+
+static void begin_told(struct pair *pair)
+{
+	pair_init(pair, &gcm_udp);
+	assert_int_equal(looks(pair, false), 1); // a new SA
+	send_in(pair);
+	assert_int_equal(looks(pair, false), 1); // the peer sends on it: at once
+	assert_int_equal(looks(pair, true), 0);
+}
+
+static void keepalives_cost_a_row_now_and_then(void **state)
+{
+	(void)state;
+	struct pair pair;
+	begin_told(&pair);
+	int told = 0;
+	for (int i = 0; i < 36; i++) {
+		if (i % 2 == 0) {
+			send_out(&pair, 1);
+			send_in(&pair);
+		}
+		esp_look(pair.a.esp, count_calls, &told);
+	}
+	assert_int_equal(told, 6); // every three seconds
+	// An answer that a look comes before is no silence.
+	send_out(&pair, 1);
+	assert_int_equal(looks(&pair, false), 0);
+	send_in(&pair);
+	assert_int_equal(looks(&pair, false), 0);
+	// At rest the last figures are told.
+	assert_int_equal(looks(&pair, false), 0);
+	assert_int_equal(looks(&pair, false), 0);
+	assert_int_equal(looks(&pair, false), 1);
+	assert_int_equal(looks(&pair, true), 0);
+	pair_fini(&pair);
+}
+
+static void silence_and_its_end_are_told_at_once(void **state)
+{
+	(void)state;
+	struct pair pair;
+	begin_told(&pair);
+	send_out(&pair, 1);
+	assert_int_equal(looks(&pair, false), 0);
+	assert_int_equal(looks(&pair, false), 1); // nothing has come for two looks
+	assert_int_equal(looks(&pair, true), 0);
+	send_out(&pair, 1);
+	assert_int_equal(looks(&pair, false), 0);
+	send_out(&pair, 1);
+	assert_int_equal(looks(&pair, false), 1); // still, every second look
+	send_in(&pair);
+	assert_int_equal(looks(&pair, false), 1); // it speaks
+	assert_int_equal(looks(&pair, true), 0);
+	send_out(&pair, 4);
+	assert_int_equal(looks(&pair, false), 1); // that many are not on their way
+	pair_fini(&pair);
+}
+
+static void much_traffic_is_told_each_second(void **state)
+{
+	(void)state;
+	struct pair pair;
+	begin_told(&pair);
+	int told = 0;
+	for (int i = 0; i < 10; i++) {
+		send_out(&pair, 1000);
+		send_in(&pair);
+		told += looks(&pair, false);
+	}
+	assert_int_equal(told, 5);
 	pair_fini(&pair);
 }
 
@@ -268,7 +355,10 @@ int main(void)
 	    cmocka_unit_test(outer_drops),
 	    cmocka_unit_test(table_drops),
 	    cmocka_unit_test(frames_from_vpn0_that_lie),
-	    cmocka_unit_test(only_what_changed_is_told),
+	    cmocka_unit_test(only_changed_counters_are_told),
+	    cmocka_unit_test(keepalives_cost_a_row_now_and_then),
+	    cmocka_unit_test(silence_and_its_end_are_told_at_once),
+	    cmocka_unit_test(much_traffic_is_told_each_second),
 	    cmocka_unit_test(wiped_keys_open_and_seal_nothing),
 	};
 	return cmocka_run_group_tests_name("esp_counters", tests, NULL, NULL);

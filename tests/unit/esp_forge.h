@@ -28,7 +28,7 @@ static inline void keep_usage(void *context, const struct esp_sa_usage *usage)
 static inline struct esp_sa_usage usage_of(const struct side *side)
 {
 	memset(&found_usage, 0, sizeof found_usage);
-	esp_each_sa(side->esp, ESP_SAS_ALL, keep_usage, NULL);
+	esp_each_sa(side->esp, keep_usage, NULL);
 	return found_usage;
 }
 

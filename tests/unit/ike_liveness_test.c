@@ -162,6 +162,34 @@ static void a_standstill_kills_nothing(void **state)
 	}
 }
 
+// A peer that sends and answers no request: what the dataplane tells of it now and then keeps it alive, however short the timeout,
+// and when that ends it is dead.
+static void reports_of_traffic_may_be_rare(void **state)
+{
+	(void)state;
+	for (int timeout = 2; timeout < 10; timeout += 3) {
+		struct pair *p = pair_new();
+		p->ends[0].config.dpd_interval = 1;
+		p->ends[0].config.dpd_timeout = (uint32_t)timeout;
+		pair_up(p);
+		pair_run(p, MILLISECONDS(200));
+		p->ends[1].mute = true;
+		struct child_row *row = &p->ends[0].rows[0];
+		for (uint64_t packets = 1; packets < 12; packets++) {
+			pair_step(p, 0,
+			          &(struct ike_event){.kind = IKE_EVENT_USAGE,
+			                              .usage = {.inbound_spi = row->inbound.spi,
+			                                        .packets_in = packets,
+			                                        .last_in = p->now - MILLISECONDS(100)}});
+			pair_run(p, MILLISECONDS(2500));
+			assert_int_equal(p->ends[0].status.state, TUNNEL_UP);
+		}
+		instant silent = p->now, down = goes_down(p, 0, SECONDS(10));
+		assert_true(down - silent <= SECONDS(timeout));
+		pair_free(p);
+	}
+}
+
 // A request that is under way is what asks: the window is one.
 static bool swallows_create_child(struct pair *p, int to, const struct ike_datagram *d)
 {
@@ -294,6 +322,7 @@ int main(void)
 	    cmocka_unit_test(an_idle_tunnel_asks_every_interval_and_a_busy_one_never),
 	    cmocka_unit_test(one_way_traffic_is_no_failure),
 	    cmocka_unit_test(a_standstill_kills_nothing),
+	    cmocka_unit_test(reports_of_traffic_may_be_rare),
 	    cmocka_unit_test(a_request_under_way_becomes_urgent),
 	    cmocka_unit_test(probing_can_be_off),
 	    cmocka_unit_test(begins_anew_as_configured),

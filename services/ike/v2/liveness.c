@@ -23,7 +23,7 @@ enum {
 	KEEPALIVE_SECONDS = 20,
 	QUIET_MILLISECONDS = 1000,  // traffic goes out: so long without an answer to it asks
 	IDLE_MILLISECONDS = 1500,   // the same, after an answer: traffic may be one-way for long
-	REPORT_MILLISECONDS = 1200, // how late the dataplane's report of traffic may be
+	REPORT_MILLISECONDS = 2700, // how late the dataplane's report of traffic that comes in may be
 };
 
 static instant probe_at(const struct ike_sa *sa)
@@ -58,7 +58,9 @@ static instant silent_at(const struct ike_sa *sa)
 	}
 	instant asked = request->first_sent + SECONDS(config->dpd_timeout) / 3;
 	instant last = request->resend_at - request->interval + MILLISECONDS(ANSWER_MILLISECONDS);
-	instant at = sa->last_in + SECONDS(config->dpd_timeout);
+	duration timeout = SECONDS(config->dpd_timeout), told = MILLISECONDS(REPORT_MILLISECONDS) + SECONDS(1);
+	// Who sends, and answers no request, lives as long as there may be a report of it on its way.
+	instant at = sa->last_in + (sa->heard_esp && timeout < told ? told : timeout);
 	at = at > asked ? at : asked;
 	return at > last ? at : last;
 }
