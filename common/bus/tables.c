@@ -31,7 +31,7 @@ const struct table_rule table_rules[] = {
     {"next_hop_group", "route", {"esp", "vrouter", "resource"}, TABLE_REGION, 0},
     {"effective_route", "route", {"esp", "resource"}, TABLE_REGION, 0},
     {"border_gateway_route_row", "route", {"resource"}, TABLE_REGION, 0},
-    {"advertised_route", "route", {"bgp"}, TABLE_REGION, 0},
+    {"advertised_route", "route", {"bgp"}, TABLE_NODE, 0},
     {"vpc_route", "route", {"vrouter", "resource"}, TABLE_NODE, 0},
 };
 const size_t table_rule_count = sizeof table_rules / sizeof table_rules[0];

@@ -67,6 +67,18 @@ static bool is_dead(const struct prefix_slot *slot)
 	return !slot->attributes && !slot->known && !slot->pending;
 }
 
+void adj_rib_out_reap(struct bgp *bgp, struct adj_rib_out *rib)
+{
+	bool in_use = rib->table.count > 0;
+	for (size_t i = 0; i < ADJ_RIB_OUT_SESSIONS; i++) {
+		in_use |= rib->sessions[i] != NULL;
+	}
+	if (!in_use) {
+		map_remove_text(bgp->exports, rib->name);
+		adj_rib_out_free(bgp, rib);
+	}
+}
+
 // Takes over the reference to `attributes`; NULL withdraws.
 void adj_rib_out_change(struct bgp *bgp, struct adj_rib_out *rib, struct bgp_prefix destination,
                         struct bgp_attributes *attributes)
@@ -109,7 +121,6 @@ void outlet_join(struct bgp_session *session, const char *name)
 void outlet_leave(struct bgp_session *session)
 {
 	struct adj_rib_out *rib = session->outlet.rib;
-	bool in_use = false;
 	if (!rib) {
 		return;
 	}
@@ -117,13 +128,9 @@ void outlet_leave(struct bgp_session *session)
 		if (rib->sessions[i] == session) {
 			rib->sessions[i] = NULL;
 		}
-		in_use |= rib->sessions[i] != NULL;
 	}
 	session->outlet.rib = NULL;
-	if (!in_use && rib->table.count == 0) {
-		map_remove_text(session->bgp->exports, rib->name);
-		adj_rib_out_free(session->bgp, rib);
-	}
+	adj_rib_out_reap(session->bgp, rib);
 }
 
 static void look_at_all(struct bgp_session *session)

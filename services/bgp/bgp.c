@@ -200,7 +200,10 @@ static void advertise(struct bgp *bgp, const struct bgp_advertisement *list, siz
 				session_settle(rib->sessions[i]);
 			}
 		}
-		rib->touched = false;
+		if (rib->touched) {
+			rib->touched = false;
+			adj_rib_out_reap(bgp, rib);
+		}
 	}
 }
 

@@ -64,7 +64,7 @@ struct bgp_bus *bgp_bus_new(struct service *service, struct bus *bus, const char
 	b->events = table_own(bus, "bgp_event");
 	table_complete(b->events);
 	rows_begin(b, bus, node);
-	b->advertised = advertised_begin(b, bus);
+	b->advertised = advertised_begin(b, bus, node);
 	learn_begin(b);
 	return b;
 }

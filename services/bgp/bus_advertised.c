@@ -51,16 +51,17 @@ static void add_path(struct advertised *a, const uint32_t *path, size_t count)
 	a->path_length += count;
 }
 
-// The key, "<connection id>/<prefix>", alone says what is withdrawn.
+// The key, "<connection id>/<node id>/<prefix>", alone says what is withdrawn.
 static const char *take(void *context, const struct row_key *key, const void *message)
 {
 	struct advertised *a = context;
 	const Twinspan__AdvertisedRoute *row = message;
+	const char *slash = strchr(key->rest, '/');
 	struct prefix prefix;
 	struct bgp_advertisement *next = &a->list[a->count];
 	*next = (struct bgp_advertisement){.export = a->exports[a->count], .withdrawn = !row};
-	if (strlen(key->id) >= EXPORT_TEXT || !prefix_parse(key->rest, &prefix)) {
-		return "its key is not a connection and a prefix";
+	if (strlen(key->id) >= EXPORT_TEXT || !slash || !prefix_parse(slash + 1, &prefix)) {
+		return "its key is not a connection, a node and a prefix";
 	}
 	if (row && row->origin > 2) {
 		return "its origin is none";
@@ -88,12 +89,12 @@ static void state_changed(void *context)
 	}
 }
 
-struct advertised *advertised_begin(struct bgp_bus *bus, struct bus *from)
+struct advertised *advertised_begin(struct bgp_bus *bus, struct bus *from, const char *node)
 {
 	static const struct feed_kind kind = {"advertised_route", &twinspan__advertised_route__descriptor, take, tell};
 	struct advertised *a = allocate(sizeof *a);
 	a->bus = bus;
-	a->feed = feed_new(from, "route", &kind, "", a);
+	a->feed = feed_new(from, "route", &kind, node, a);
 	feed_on_state(a->feed, state_changed, a);
 	return a;
 }

@@ -29,7 +29,7 @@ void rows_begin(struct bgp_bus *bus, struct bus *from, const char *node);
 void rows_end(struct bgp_bus *bus);
 
 // ---- bus_advertised.c ----
-struct advertised *advertised_begin(struct bgp_bus *bus, struct bus *from);
+struct advertised *advertised_begin(struct bgp_bus *bus, struct bus *from, const char *node);
 void advertised_end(struct advertised **advertised);
 
 // ---- bus_learn.c ----

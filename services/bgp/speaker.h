@@ -193,6 +193,7 @@ void adj_rib_in_apply(struct bgp_session *session, const struct update *update);
 // ---- adj_rib_out.c ----
 struct adj_rib_out *adj_rib_out_get(struct bgp *bgp, const char *name);
 void adj_rib_out_free(struct bgp *bgp, struct adj_rib_out *rib);
+void adj_rib_out_reap(struct bgp *bgp, struct adj_rib_out *rib); // frees it when it has neither routes nor sessions
 void adj_rib_out_change(struct bgp *bgp, struct adj_rib_out *rib, struct bgp_prefix destination,
                         struct bgp_attributes *attributes);
 void outlet_join(struct bgp_session *session, const char *name);

@@ -114,7 +114,7 @@ static void put_advertised(struct route_bus *bus, const struct route_action *act
 	row.as_path = (uint32_t *)(uintptr_t)action->advertised.as_path;
 	row.n_as_path = action->advertised.as_count;
 	row.origin = action->advertised.origin;
-	put(bus, action, "", &row.base);
+	put(bus, action, action->advertised.node_id, &row.base);
 }
 
 static void put_vpc(struct route_bus *bus, const struct route_action *action)

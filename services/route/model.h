@@ -17,14 +17,16 @@ enum object_kind {
 	OBJECT_CONNECTION,
 	OBJECT_TUNNEL,
 	OBJECT_STATIC,
+	OBJECT_ROWS, // the kinds that a resource's row stands for
+	OBJECT_PRESENCE = OBJECT_ROWS,
 	OBJECT_KINDS,
 };
 struct object {
 	enum object_kind kind;
 	bool present; // its row exists (which counts as a reference)
 	size_t references;
-	uint64_t row; // digest of what its row says
-	char id[ROUTE_ID_TEXT];
+	uint64_t row;               // digest of what its row says
+	char id[2 * ROUTE_ID_TEXT]; // of a presence two of them
 };
 
 // An unordered set of pointers, for the few neighbours that an object has.
@@ -94,12 +96,21 @@ struct connection {
 	struct gateway *gateway;
 	bool bgp;
 	struct list tunnels; // whose rows name this connection
+	struct list presences;
 	struct list statics;
+};
+// A connection on a node, under "<connection id>/<node id>", while it has a tunnel there: what its sessions tell is told to the
+// bgp of that node.
+struct presence {
+	struct object object;
+	struct node *node; // its tunnels hold it
+	size_t tunnels;
 };
 struct tunnel {
 	struct object object;
 	struct connection *connection;
 	struct node *node;
+	struct presence *presence; // held; NULL while it is in no connection or on no node
 	bool admin_up;
 	bool up;                         // what ike says
 	bool established;                // what bgp says of its session
@@ -155,7 +166,8 @@ struct shown {
 };
 struct shown_list {
 	struct shown *items;
-	size_t count, capacity;
+	uint32_t count, capacity;
+	uint32_t next; // where shown_take looks first
 };
 
 // Why a learned prefix never forwards, whatever else there is (reserved.c).

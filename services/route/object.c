@@ -54,6 +54,7 @@ static const size_t object_sizes[OBJECT_KINDS] = {
     [OBJECT_CONNECTION] = sizeof(struct connection),
     [OBJECT_TUNNEL] = sizeof(struct tunnel),
     [OBJECT_STATIC] = sizeof(struct static_route),
+    [OBJECT_PRESENCE] = sizeof(struct presence),
 };
 
 struct object *object_find(const struct route *r, enum object_kind kind, const char *id)
@@ -129,6 +130,8 @@ static void object_fini(struct object *object)
 		list_fini(&((struct attachment *)object)->statics);
 		break;
 	case OBJECT_CONNECTION:
+		invariant(((struct connection *)object)->presences.count == 0);
+		list_fini(&((struct connection *)object)->presences);
 		list_fini(&((struct connection *)object)->tunnels);
 		list_fini(&((struct connection *)object)->statics);
 		break;
@@ -136,6 +139,9 @@ static void object_fini(struct object *object)
 		invariant(map_count(((struct tunnel *)object)->learned) == 0 && ((struct tunnel *)object)->groups.count == 0);
 		map_free(&((struct tunnel *)object)->learned, NULL);
 		list_fini(&((struct tunnel *)object)->groups);
+		break;
+	case OBJECT_PRESENCE:
+		invariant(((struct presence *)object)->tunnels == 0);
 		break;
 	case OBJECT_SUBNET:
 	case OBJECT_STATIC:

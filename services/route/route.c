@@ -157,7 +157,7 @@ static void withdraw_learned(struct route *r, struct tunnel *t)
 void route_free(struct route **route)
 {
 	struct route *r = *route;
-	static const enum route_event_kind events[OBJECT_KINDS] = {
+	static const enum route_event_kind events[OBJECT_ROWS] = {
 	    [OBJECT_NODE] = ROUTE_NODE,
 	    [OBJECT_GATEWAY] = ROUTE_GATEWAY,
 	    [OBJECT_VPC] = ROUTE_VPC,
@@ -172,7 +172,7 @@ void route_free(struct route **route)
 		return;
 	}
 	r->sink = (struct route_sink){discard, NULL};
-	for (size_t kind = 0; kind < OBJECT_KINDS; kind++) {
+	for (size_t kind = 0; kind < OBJECT_ROWS; kind++) {
 		struct list all = {0};
 		struct map_cursor cursor = {0};
 		while (map_next(r->objects[kind], &cursor)) {

@@ -191,6 +191,7 @@ struct route_action {
 		} shown;
 		struct {
 			const char *connection_id;
+			const char *node_id; // whose bgp it is for
 			struct prefix destination;
 			const uint32_t *as_path;
 			size_t as_count;

@@ -82,15 +82,18 @@ uint64_t digest_attributes(uint64_t digest, const struct attributes *attributes)
 
 void shown_begin(struct shown_list *list)
 {
+	list->next = 0;
 	for (size_t i = 0; i < list->count; i++) {
 		list->items[i].kept = false;
 	}
 }
 
+// A pass most often comes to the rows in the order of the pass before.
 struct shown *shown_take(struct shown_list *list, unsigned kind, struct object *next_hop)
 {
-	for (size_t i = 0; i < list->count; i++) {
-		struct shown *shown = &list->items[i];
+	for (size_t looked = 0; looked < list->count; looked++) {
+		list->next = list->next < list->count ? list->next : 0;
+		struct shown *shown = &list->items[list->next++];
 		if (shown->kind == kind && shown->next_hop == next_hop) {
 			if (shown->kept) {
 				return NULL;

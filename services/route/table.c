@@ -4,7 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { REASON_TEXT = 256 };
+enum { REASON_TEXT = 384 };
 
 static const char *const kinds[] = {
     [ROUTE_KIND_STATIC] = "STATIC",
@@ -259,6 +259,31 @@ static uint64_t digest_advertised(const struct attributes *attributes)
 	return digest;
 }
 
+static void advertise_at(struct route *r, struct destination *d, const struct connection *connection, struct presence *presence)
+{
+	char key[ROUTE_KEY_TEXT];
+	struct shown *shown = shown_take(&d->advertised, 0, &presence->object);
+	uint64_t state = digest_advertised(d->attributes);
+	invariant(shown && presence->tunnels > 0);
+	if (shown->published && shown->state == state) {
+		return;
+	}
+	shown->published = true;
+	shown->state = state;
+	row_key(key, presence->object.id, prefix_text(r, &d->prefix), NULL, NULL);
+	struct route_action action = {.table = ROUTE_TABLE_ADVERTISED,
+	                              .key = key,
+	                              .advertised = {
+	                                  .connection_id = connection->object.id,
+	                                  .node_id = presence->node->object.id,
+	                                  .destination = d->prefix,
+	                                  .as_path = d->attributes ? d->attributes->as_path : NULL,
+	                                  .as_count = d->attributes ? d->attributes->as_count : 0,
+	                                  .origin = d->attributes ? d->attributes->origin : 0,
+	                              }};
+	emit(r, &action);
+}
+
 // To the customers: routes to VPC attachments and, with allow_transit, what other connections brought, unless it says that it
 // is to stay here (RFC 1997: NO_EXPORT, NO_ADVERTISE); never back where it came from.
 void advertise(struct route *r, struct destination *d)
@@ -266,28 +291,10 @@ void advertise(struct route *r, struct destination *d)
 	char key[ROUTE_KEY_TEXT];
 	shown_begin(&d->advertised);
 	for (size_t i = 0; i < d->gateway->connections.count; i++) {
-		struct connection *connection = d->gateway->connections.items[i];
-		struct shown *shown = advertises(d, connection) ? shown_take(&d->advertised, 0, &connection->object) : NULL;
-		if (!shown) {
-			continue;
+		const struct connection *connection = d->gateway->connections.items[i];
+		for (size_t k = 0; advertises(d, connection) && k < connection->presences.count; k++) {
+			advertise_at(r, d, connection, connection->presences.items[k]);
 		}
-		uint64_t state = digest_advertised(d->attributes);
-		if (shown->published && shown->state == state) {
-			continue;
-		}
-		shown->published = true;
-		shown->state = state;
-		row_key(key, connection->object.id, prefix_text(r, &d->prefix), NULL, NULL);
-		struct route_action action = {.table = ROUTE_TABLE_ADVERTISED,
-		                              .key = key,
-		                              .advertised = {
-		                                  .connection_id = connection->object.id,
-		                                  .destination = d->prefix,
-		                                  .as_path = d->attributes ? d->attributes->as_path : NULL,
-		                                  .as_count = d->attributes ? d->attributes->as_count : 0,
-		                                  .origin = d->attributes ? d->attributes->origin : 0,
-		                              }};
-		emit(r, &action);
 	}
 	struct shown *shown;
 	for (size_t at = 0; (shown = shown_stale(&d->advertised, &at)) != NULL; shown_drop(r, &d->advertised, shown)) {

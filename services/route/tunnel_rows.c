@@ -70,13 +70,53 @@ void input_connection(struct route *r, const struct route_event *event)
 	object_release(r, &c->object);
 }
 
+// Where a connection is has changed: what it is told is told there too, or there no longer.
+static void presences_changed(struct route *r, const struct connection *c)
+{
+	if (c->gateway && c->bgp) {
+		gateway_sweep(r, c->gateway, true);
+	}
+}
+
+static void leave(struct route *r, struct tunnel *t)
+{
+	struct presence *presence = t->presence;
+	if (presence && --presence->tunnels == 0) {
+		list_remove(&t->connection->presences, presence);
+		presences_changed(r, t->connection);
+	}
+	object_release(r, presence ? &presence->object : NULL);
+	t->presence = NULL;
+}
+
+static void enter(struct route *r, struct tunnel *t)
+{
+	if (!t->connection || !t->node) {
+		return;
+	}
+	char id[ROUTE_KEY_TEXT];
+	row_key(id, t->connection->object.id, t->node->object.id, NULL, NULL);
+	t->presence = (struct presence *)object_get(r, OBJECT_PRESENCE, id);
+	t->presence->node = t->node;
+	if (t->presence->tunnels++ == 0) {
+		list_add(&t->connection->presences, t->presence);
+		presences_changed(r, t->connection);
+	}
+}
+
 void input_tunnel(struct route *r, const struct route_event *event)
 {
 	struct tunnel *t = (struct tunnel *)object_get(r, OBJECT_TUNNEL, event->id);
 	struct connection *connection_before = t->connection;
 	struct node *node_before = t->node;
-	t->connection = event->removed ? NULL : refer(r, OBJECT_CONNECTION, event->tunnel.connection_id);
-	t->node = event->removed ? NULL : refer(r, OBJECT_NODE, event->tunnel.node_id);
+	struct connection *connection = event->removed ? NULL : refer(r, OBJECT_CONNECTION, event->tunnel.connection_id);
+	struct node *node = event->removed ? NULL : refer(r, OBJECT_NODE, event->tunnel.node_id);
+	if (connection != connection_before || node != node_before) {
+		leave(r, t);
+		t->connection = connection;
+		t->node = node;
+		enter(r, t);
+	}
 	t->admin_up = !event->removed && event->tunnel.admin_up;
 	set_present(r, &t->object, event->removed);
 	if (connection_before) {

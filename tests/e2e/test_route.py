@@ -139,7 +139,7 @@ def test_tutorial(region):
     group = effective.rows["bgw-1/192.168.0.0/16"].next_hop_group_id
     groups.wait(lambda rows: group in rows)
     assert members(groups, group) == ["tun-a", "tun-b"] and list(groups.rows[group].vpn_connection_ids) == ["vpn-1"]
-    advertised.wait(lambda rows: set(rows) == {"vpn-1/10.0.1.0/24"})
+    advertised.wait(lambda rows: set(rows) == {"vpn-1/node-a/10.0.1.0/24"})
     vpc.wait(lambda rows: set(rows) == {"rtb-1/10.0.0.0/16/LOCAL/", "rtb-1/192.168.0.0/16/PROPAGATED/bgw-1"})
     row = vpc.rows["rtb-1/192.168.0.0/16/PROPAGATED/bgw-1"]
     assert (row.effective, row.next_hop_group_id, row.attachment_id, row.metric) == (True, group, "att-1", 1)
@@ -164,9 +164,35 @@ def test_tutorial(region):
     # Subnets are followed.
     tables["subnet"].put("sub-2", R.Subnet(id="sub-2", vpc_id="vpc-1", cidr="10.0.2.0/24"))
     tables["subnet"].commit()
-    advertised.wait(lambda rows: "vpn-1/10.0.2.0/24" in rows)
+    advertised.wait(lambda rows: "vpn-1/node-a/10.0.2.0/24" in rows)
     with pytest.raises(TimeoutError):  # vrouter may not read what is advertised
         region.replicate("advertised_route", T.AdvertisedRoute, "vrouter.host-1").wait(seconds=0.5)
+
+
+def test_a_bgp_is_told_of_connections_on_its_node_only(region):
+    tables = resource(region)
+    node(region, "node-a", "tun-a")
+    node(region, "node-b", "tun-b")
+
+    def put_tunnel(name, where):
+        tables["vpn_tunnel"].put(name, R.VpnTunnel(id=name, vpn_connection_id="vpn-2", node_id=where, border_gateway_id="bgw-1"), scope=where)
+        tables["vpn_tunnel"].commit()
+
+    tables["vpn_connection"].put("vpn-2", R.VpnConnection(id="vpn-2", border_gateway_id="bgw-1", routing=R.ROUTING_BGP))
+    tables["vpn_connection"].commit()
+    put_tunnel("tun-c", "node-a")
+    region.start()
+    a, b = (region.replicate("advertised_route", T.AdvertisedRoute, f"bgp.{name}") for name in NODES)
+    a.wait(lambda rows: set(rows) == {"vpn-1/node-a/10.0.1.0/24", "vpn-2/node-a/10.0.1.0/24"})
+    b.wait(lambda rows: set(rows) == {"vpn-1/node-b/10.0.1.0/24"})
+    put_tunnel("tun-d", "node-b")
+    b.wait(lambda rows: set(rows) == {"vpn-1/node-b/10.0.1.0/24", "vpn-2/node-b/10.0.1.0/24"})
+    assert not any("node-b" in key for key in a.rows)
+    tables["vpn_tunnel"].remove("tun-d")
+    tables["vpn_tunnel"].commit()
+    b.wait(lambda rows: set(rows) == {"vpn-1/node-b/10.0.1.0/24"})
+    with pytest.raises(TimeoutError):  # nor may it ask for another node's
+        region.bus("bgp.node-b").replicate("route", "advertised_route", T.AdvertisedRoute, "node-a").wait(seconds=0.5)
 
 
 def test_waits_for_its_inputs(region):

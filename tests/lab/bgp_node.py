@@ -151,13 +151,13 @@ class World:
     def advertise(self, prefixes, gone=False, as_path=()):
         table = self.tables["advertised_route"]
         for prefix in prefixes:
-            key = f"{CONNECTION}/{prefix}"
+            key = f"{CONNECTION}/{NODE}/{prefix}"
             if gone:
                 table.remove(key)
                 continue
             address, length = prefix.split("/")
             table.put(key, tables_pb2.AdvertisedRoute(vpn_connection_id=CONNECTION, destination=socket.inet_aton(address),
-                                                      prefix_length=int(length), as_path=as_path))
+                                                      prefix_length=int(length), as_path=as_path), scope=NODE)
         table.commit()
 
     def start(self):

@@ -458,8 +458,12 @@ static void naive_advertised(const struct world *w, unsigned g, unsigned prefix,
 		    !back) {
 			int first = choice->attachment >= 0 ? -1 : choice->first;
 			char *as = attributes_text(w, first, prefix);
-			add(lines, format_text("3 c%u/%s = %s o%u", c, pool[prefix], as,
-			                       first < 0 ? 0 : w->tunnel[first].learned[prefix].origin));
+			for (unsigned t = 0; t < TUNNELS; t++) { // once for each node where it has one
+				if (w->tunnel[t].here && w->tunnel[t].connection == c) {
+					add(lines, format_text("3 c%u/n%u/%s = %s o%u", c, w->tunnel[t].node, pool[prefix], as,
+					                       first < 0 ? 0 : w->tunnel[first].learned[prefix].origin));
+				}
+			}
 			free(as);
 		}
 	}

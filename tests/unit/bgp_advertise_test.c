@@ -9,6 +9,7 @@
 
 #include <cmocka.h>
 
+#include "services/bgp/speaker.h"
 #include "tests/unit/bgp_peer.h"
 
 static void advertise(uint32_t first, size_t count, bool gone, const uint32_t *path, size_t path_length)
@@ -154,11 +155,37 @@ static void end_of_rib_waits(void **state)
 	assert_int_equal(sent_length, 0);
 }
 
+// Connections come to a node and leave it: nothing is left of one that has no session and no route any more.
+static void a_connection_that_leaves(void **state)
+{
+	(void)state;
+	established();
+	advertise(0x0a000000, 3, false, NULL, 0);
+	step((struct bgp_event){.kind = BGP_EVENT_SESSION_REMOVED, .session = session()});
+	assert_int_equal(map_count(bgp->exports), 1);
+	advertise(0x0a000000, 2, true, NULL, 0);
+	assert_int_equal(map_count(bgp->exports), 1);
+	advertise(0x0a000000, 3, true, NULL, 0);
+	assert_int_equal(map_count(bgp->exports), 0);
+	// Routes first, and its session when the table is empty again.
+	established();
+	advertise(0x0a000000, 1, false, NULL, 0);
+	advertise(0x0a000000, 1, true, NULL, 0);
+	assert_int_equal(map_count(bgp->exports), 1);
+	step((struct bgp_event){.kind = BGP_EVENT_SESSION_REMOVED, .session = session()});
+	assert_int_equal(map_count(bgp->exports), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    test(packing),        test(sends_no_more_than_is_taken), test(refresh),
-	    test(two_octet_peer), test(a_path_that_is_too_long),     test(end_of_rib_waits),
+	    test(packing),
+	    test(sends_no_more_than_is_taken),
+	    test(refresh),
+	    test(two_octet_peer),
+	    test(a_path_that_is_too_long),
+	    test(end_of_rib_waits),
+	    test(a_connection_that_leaves),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

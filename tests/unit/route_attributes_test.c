@@ -87,21 +87,22 @@ static void test_kept_from_other_connections(void **state)
 	struct region region = region_of_tutorial();
 	gateway(&region, "bgw", true);
 	connection(&region, "vpn-2", "bgw", true);
+	tunnel(&region, "tun-c", "vpn-2", "node-b");
 	connection(&region, "vpn-3", "bgw", true);
 	tunnel(&region, "tun-d", "vpn-3", "node-a");
 	tunnel_is(&region, "tun-d", true);
 	for (size_t i = 0; i < 3; i++) {
 		learn_with(&region, "tun-a", net, 65010, 0, IGP, 0);
-		assert_row(&region, ROUTE_TABLE_ADVERTISED, "vpn-2/192.168.0.0/16", "65010 origin 0");
+		assert_row(&region, ROUTE_TABLE_ADVERTISED, "vpn-2/node-b/192.168.0.0/16", "65010 origin 0");
 		learn_with(&region, "tun-a", net, 65010, 0, IGP, communities[i]);
-		assert_no_row(&region, ROUTE_TABLE_ADVERTISED, "vpn-2/192.168.0.0/16");
+		assert_no_row(&region, ROUTE_TABLE_ADVERTISED, "vpn-2/node-b/192.168.0.0/16");
 		assert_string_equal(through(&region, key), "tun-a of vpn"); // it forwards as ever
 	}
 	// Together with one that says nothing of the kind; and when it is only the spare.
 	learn_with(&region, "tun-d", net, 65020, 0, IGP, 0);
-	assert_no_row(&region, ROUTE_TABLE_ADVERTISED, "vpn-2/192.168.0.0/16");
+	assert_no_row(&region, ROUTE_TABLE_ADVERTISED, "vpn-2/node-b/192.168.0.0/16");
 	learn_with(&region, "tun-a", net, 65010, 0, EGP, NO_EXPORT);
-	assert_row(&region, ROUTE_TABLE_ADVERTISED, "vpn-2/192.168.0.0/16", "65020 origin 0");
+	assert_row(&region, ROUTE_TABLE_ADVERTISED, "vpn-2/node-b/192.168.0.0/16", "65020 origin 0");
 	region_free(&region);
 }
 
@@ -111,11 +112,12 @@ static void test_origin_is_told_on(void **state)
 	struct region region = region_of_tutorial();
 	gateway(&region, "bgw", true);
 	connection(&region, "vpn-2", "bgw", true);
+	tunnel(&region, "tun-c", "vpn-2", "node-b");
 	learn_with(&region, "tun-a", net, 65010, 0, INCOMPLETE, 0);
-	assert_row(&region, ROUTE_TABLE_ADVERTISED, "vpn-2/192.168.0.0/16", "65010 origin 2");
+	assert_row(&region, ROUTE_TABLE_ADVERTISED, "vpn-2/node-b/192.168.0.0/16", "65010 origin 2");
 	learn_with(&region, "tun-a", net, 65010, 0, IGP, 0);
-	assert_row(&region, ROUTE_TABLE_ADVERTISED, "vpn-2/192.168.0.0/16", "65010 origin 0");
-	assert_row(&region, ROUTE_TABLE_ADVERTISED, "vpn-2/10.0.1.0/24", " origin 0");
+	assert_row(&region, ROUTE_TABLE_ADVERTISED, "vpn-2/node-b/192.168.0.0/16", "65010 origin 0");
+	assert_row(&region, ROUTE_TABLE_ADVERTISED, "vpn-2/node-b/10.0.1.0/24", " origin 0");
 	learn_with(&region, "tun-a", net, 65010, 7, IGP, 0); // the MED is for us alone: nothing is said anew
 	for (size_t i = 0; i < region.log_count; i++) {
 		assert_int_not_equal(region.log[i][0], '0' + ROUTE_TABLE_ADVERTISED);

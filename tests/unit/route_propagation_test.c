@@ -26,10 +26,10 @@ static void test_subnets_come_and_go(void **state)
 	assert_row(&region, ROUTE_TABLE_EFFECTIVE, "bgw/10.0.1.0/24", "att");
 	subnet(&region, "sub-2", "vpc", "10.0.2.0/24");
 	assert_row(&region, ROUTE_TABLE_EFFECTIVE, "bgw/10.0.2.0/24", "att");
-	assert_row(&region, ROUTE_TABLE_ADVERTISED, "vpn/10.0.2.0/24", " origin 0");
+	assert_advertised(&region, "vpn", "10.0.2.0/24", " origin 0");
 	drop(&region, ROUTE_SUBNET, "sub-2");
 	assert_no_row(&region, ROUTE_TABLE_EFFECTIVE, "bgw/10.0.2.0/24");
-	assert_no_row(&region, ROUTE_TABLE_ADVERTISED, "vpn/10.0.2.0/24");
+	assert_advertised(&region, "vpn", "10.0.2.0/24", "(none)");
 	assert_no_row(&region, ROUTE_TABLE_EFFECTIVE, "bgw/10.0.0.0/16"); // a VPC's range is not a route; its subnets are
 	region_free(&region);
 }
@@ -252,26 +252,58 @@ static void test_advertised_never_back(void **state)
 	(void)state;
 	struct region region = region_of_tutorial();
 	connection(&region, "vpn-2", "bgw", true);
-	connection(&region, "vpn-3", "bgw", false);
-	learn(&region, "tun-a", "192.168.0.0/16", 2);
-	assert_row(&region, ROUTE_TABLE_ADVERTISED, "vpn/10.0.1.0/24", " origin 0");
-	assert_row(&region, ROUTE_TABLE_ADVERTISED, "vpn-2/10.0.1.0/24", " origin 0");
-	assert_no_row(&region, ROUTE_TABLE_ADVERTISED, "vpn-3/10.0.1.0/24"); // it has no session
-	assert_no_row(&region, ROUTE_TABLE_ADVERTISED, "vpn-2/192.168.0.0/16");
-	gateway(&region, "bgw", true);
-	assert_row(&region, ROUTE_TABLE_ADVERTISED, "vpn-2/192.168.0.0/16", "65010 65011 origin 0");
-	assert_no_row(&region, ROUTE_TABLE_ADVERTISED, "vpn/192.168.0.0/16");
-	// Equally good through both: back to neither.
 	tunnel(&region, "tun-c", "vpn-2", "node-a");
 	tunnel_is(&region, "tun-c", true);
+	connection(&region, "vpn-3", "bgw", false);
+	tunnel(&region, "tun-d", "vpn-3", "node-a");
+	learn(&region, "tun-a", "192.168.0.0/16", 2);
+	assert_advertised(&region, "vpn", "10.0.1.0/24", " origin 0");
+	assert_row(&region, ROUTE_TABLE_ADVERTISED, "vpn-2/node-a/10.0.1.0/24", " origin 0");
+	assert_no_row(&region, ROUTE_TABLE_ADVERTISED, "vpn-3/node-a/10.0.1.0/24"); // it has no session
+	assert_no_row(&region, ROUTE_TABLE_ADVERTISED, "vpn-2/node-a/192.168.0.0/16");
+	gateway(&region, "bgw", true);
+	assert_row(&region, ROUTE_TABLE_ADVERTISED, "vpn-2/node-a/192.168.0.0/16", "65010 65011 origin 0");
+	assert_advertised(&region, "vpn", "192.168.0.0/16", "(none)");
+	// Equally good through both: back to neither.
 	learn(&region, "tun-c", "192.168.0.0/16", 2);
-	assert_no_row(&region, ROUTE_TABLE_ADVERTISED, "vpn/192.168.0.0/16");
-	assert_no_row(&region, ROUTE_TABLE_ADVERTISED, "vpn-2/192.168.0.0/16");
+	assert_advertised(&region, "vpn", "192.168.0.0/16", "(none)");
+	assert_no_row(&region, ROUTE_TABLE_ADVERTISED, "vpn-2/node-a/192.168.0.0/16");
 	gateway(&region, "bgw", false);
 	tunnel_is(&region, "tun-a", false);
-	assert_no_row(&region, ROUTE_TABLE_ADVERTISED, "vpn/192.168.0.0/16");
+	assert_advertised(&region, "vpn", "192.168.0.0/16", "(none)");
 	connection(&region, "vpn", "bgw", false);
-	assert_no_row(&region, ROUTE_TABLE_ADVERTISED, "vpn/10.0.1.0/24");
+	assert_advertised(&region, "vpn", "10.0.1.0/24", "(none)");
+	region_free(&region);
+}
+
+// A node is told the routes of the connections that have a tunnel there, and of no other.
+static void test_advertised_where_a_tunnel_is(void **state)
+{
+	(void)state;
+	struct region region = region_of_tutorial();
+	connection(&region, "vpn-2", "bgw", true);
+	assert_int_equal(map_count(region.rows[ROUTE_TABLE_ADVERTISED]), 2); // of "vpn", on both nodes
+	tunnel(&region, "tun-c", "vpn-2", "node-a");
+	assert_row(&region, ROUTE_TABLE_ADVERTISED, "vpn-2/node-a/10.0.1.0/24", " origin 0");
+	assert_no_row(&region, ROUTE_TABLE_ADVERTISED, "vpn-2/node-b/10.0.1.0/24");
+	assert_string_equal(region_scope(&region, "vpn-2/node-a/10.0.1.0/24"), "node-a");
+	assert_string_equal(region_scope(&region, "vpn/node-b/10.0.1.0/24"), "node-b");
+	// A second one beside it changes nothing, and the first may go.
+	tunnel(&region, "tun-d", "vpn-2", "node-a");
+	assert_int_equal(region.log_count, 0);
+	drop(&region, ROUTE_TUNNEL, "tun-c");
+	assert_row(&region, ROUTE_TABLE_ADVERTISED, "vpn-2/node-a/10.0.1.0/24", " origin 0");
+	// The last one moves, and goes.
+	tunnel(&region, "tun-d", "vpn-2", "node-b");
+	assert_no_row(&region, ROUTE_TABLE_ADVERTISED, "vpn-2/node-a/10.0.1.0/24");
+	assert_row(&region, ROUTE_TABLE_ADVERTISED, "vpn-2/node-b/10.0.1.0/24", " origin 0");
+	tunnel(&region, "tun-d", "vpn", "node-b"); // to another connection
+	assert_no_row(&region, ROUTE_TABLE_ADVERTISED, "vpn-2/node-b/10.0.1.0/24");
+	drop(&region, ROUTE_TUNNEL, "tun-b");
+	assert_row(&region, ROUTE_TABLE_ADVERTISED, "vpn/node-b/10.0.1.0/24", " origin 0");
+	drop(&region, ROUTE_TUNNEL, "tun-d");
+	assert_no_row(&region, ROUTE_TABLE_ADVERTISED, "vpn/node-b/10.0.1.0/24");
+	assert_row(&region, ROUTE_TABLE_ADVERTISED, "vpn/node-a/10.0.1.0/24", " origin 0");
 	region_free(&region);
 }
 
@@ -392,6 +424,7 @@ int main(void)
 	    cmocka_unit_test(test_static_of_vpc_follows_the_nodes),
 	    cmocka_unit_test(test_no_overlap_beside_or_in_one_vpc),
 	    cmocka_unit_test(test_advertised_never_back),
+	    cmocka_unit_test(test_advertised_where_a_tunnel_is),
 	    cmocka_unit_test(test_vpc_table),
 	    cmocka_unit_test(test_ranges),
 	    cmocka_unit_test(test_vpc_preference),

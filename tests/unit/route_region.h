@@ -20,6 +20,7 @@ enum { NAMES = 8, LOG_LINES = 512 };
 struct region {
 	struct route *route;
 	struct map *rows[ROUTE_TABLE_COUNT];
+	struct map *scopes;   // of advertised rows
 	char *log[LOG_LINES]; // what was published by the last event, in order
 	size_t log_count;
 	uint64_t time;
@@ -95,6 +96,9 @@ static void region_publish(void *context, const struct route_action *action)
 	assert_true(region->log_count < LOG_LINES);
 	region->log[region->log_count++] =
 	    format_text("%d %s%s%s", action->table, action->key, text ? " = " : " removed", text ? text : "");
+	if (action->table == ROUTE_TABLE_ADVERTISED && !action->removed) {
+		free(map_insert_text(region->scopes, action->key, duplicate_text(action->advertised.node_id)));
+	}
 	free(text ? map_insert_text(region->rows[action->table], action->key, text)
 	          : map_remove_text(region->rows[action->table], action->key));
 }
@@ -113,6 +117,7 @@ static inline struct region region_new(size_t static_quota, size_t learned_quota
 	for (size_t i = 0; i < ROUTE_TABLE_COUNT; i++) {
 		region.rows[i] = map_new(NULL);
 	}
+	region.scopes = map_new(NULL);
 	struct route_event quota = {.kind = ROUTE_QUOTA, .id = "", .quota = {static_quota, learned_quota}};
 	assert_true(route_step(region.route, &quota, (struct route_sink){region_publish, &region}));
 	return region;
@@ -125,6 +130,7 @@ static inline void region_free(struct region *region)
 	for (size_t i = 0; i < ROUTE_TABLE_COUNT; i++) {
 		map_free(&region->rows[i], free);
 	}
+	map_free(&region->scopes, free);
 }
 
 static inline void region_settle(struct region *region)
@@ -148,6 +154,24 @@ static inline const char *row(const struct region *region, enum route_table tabl
 
 #define assert_row(region, table, key, text) assert_string_equal(row(region, table, key), text)
 #define assert_no_row(region, table, key) assert_row(region, table, key, "(none)")
+
+// The node whose bgp alone is told an advertised row.
+static inline const char *region_scope(const struct region *region, const char *key)
+{
+	return map_find_text(region->scopes, key);
+}
+
+// What the sessions of a connection with a tunnel on either node are told of `destination`.
+static inline void assert_advertised(const struct region *region, const char *connection_id, const char *destination,
+                                     const char *text)
+{
+	static const char *const nodes[] = {"node-a", "node-b"};
+	for (size_t i = 0; i < 2; i++) {
+		char *key = format_text("%s/%s/%s", connection_id, nodes[i], destination);
+		assert_row(region, ROUTE_TABLE_ADVERTISED, key, text);
+		free(key);
+	}
+}
 
 // The group that the effective route `key` forwards through, as text; "(none)" when there is no such route.
 static inline const char *through(const struct region *region, const char *key)
