@@ -1,6 +1,5 @@
 // See auth.h. The directory is read again when it has changed: a new node's keys are admitted, a removed file's are not any
-// more, without a restart. (Key files are made and removed, never written over.) A handshake looks for itself, so that a new
-// key need not wait for the next look.
+// more, without a restart. A handshake looks for itself, so that a new key need not wait until its file is told of.
 #include "common/bus/auth.h"
 
 #include <dirent.h>

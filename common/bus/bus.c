@@ -215,24 +215,22 @@ static void bind_owner(struct bus *bus, const char *endpoint)
 
 // ---- life ----
 
-// Keys and endpoints are others than they were: true when that may be.
-static bool look_around(struct bus *bus)
+// Keys or endpoints may be others than they were.
+static void look_around(void *context)
 {
-	bool keys = bus_changed(&bus->keys_change, bus->keys_directory);
-	bool endpoints = bus_changed(&bus->endpoints_change, bus->endpoints_file);
-	if (keys && bus->auth) {
+	struct bus *bus = context;
+	if (bus->auth) {
 		bus_auth_refresh(bus->auth);
 	}
-	if (endpoints) {
-		bus_endpoints_refresh(bus->endpoints);
+	bus_endpoints_refresh(bus->endpoints);
+	for (struct connection *connection = bus->connections; connection; connection = connection->next) {
+		bus_connection_look(connection);
 	}
-	return keys || endpoints;
 }
 
 static void tick(void *context)
 {
 	struct bus *bus = context;
-	bool moved = look_around(bus);
 	if (bus->probes > 0) {
 		bus->probes--;
 		bus_owner_probe(bus->owner);
@@ -240,7 +238,7 @@ static void tick(void *context)
 	bus_owner_tick(bus->owner);
 	bus_owner_settle(bus->owner);
 	for (struct connection *connection = bus->connections; connection; connection = connection->next) {
-		bus_connection_tick(connection, moved);
+		bus_connection_tick(connection);
 	}
 	deadline_arm(&bus->tick, now() + MILLISECONDS(BUS_TICK_MS));
 }
@@ -266,8 +264,9 @@ struct bus *bus_new(struct loop *loop, struct health *health, const char *identi
 		fprintf(stderr, "ZeroMQ: %s\n", strerror(errno));
 		exit(2);
 	}
-	bus->endpoints_file = config_text("TWINSPAN_BUS", NULL);
-	bus->endpoints = bus_endpoints_new(bus->endpoints_file);
+	const char *endpoints_file = config_text("TWINSPAN_BUS", NULL);
+	bus_lookout_begin(&bus->lookout, loop, bus->keys_directory, endpoints_file, look_around, bus);
+	bus->endpoints = bus_endpoints_new(endpoints_file);
 	bus->admission = bus_admission_new();
 	bus->placed = map_new(NULL);
 	soon_init(&bus->reconsider, reconsider, bus);
@@ -310,6 +309,7 @@ void bus_free(struct bus **bus_at)
 	bus_owner_free(&bus->owner);
 	bus_auth_free(&bus->auth);
 	deadline_disarm(&bus->tick);
+	bus_lookout_end(&bus->lookout);
 	soon_cancel(&bus->settle);
 	soon_cancel(&bus->probe);
 	soon_cancel(&bus->reconsider);

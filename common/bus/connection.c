@@ -198,12 +198,19 @@ static bool is_outdated(const struct connection *connection)
 	       (known ? strcmp(key, connection->key) != 0 : !bus_key_hindered(errno));
 }
 
-void bus_connection_tick(struct connection *connection, bool moved)
+void bus_connection_look(struct connection *connection)
 {
-	if (connection->socket.handle && moved && is_outdated(connection)) {
+	if (connection->socket.handle && is_outdated(connection)) {
 		log_event(LOG_WARNING, "bus-owner-moved", "owner", connection->owner, "was", connection->endpoint, NULL);
 		disconnect(connection);
 	}
+	if (!connection->socket.handle) {
+		try_connect(connection);
+	}
+}
+
+void bus_connection_tick(struct connection *connection)
+{
 	if (!connection->socket.handle) {
 		try_connect(connection);
 	}

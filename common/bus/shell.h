@@ -6,8 +6,8 @@
 #include "common/base/random.h"
 #include "common/bus/auth.h"
 #include "common/bus/bus.h"
-#include "common/bus/change.h"
 #include "common/bus/endpoints.h"
+#include "common/bus/lookout.h"
 #include "common/bus/owner.h"
 #include "common/bus/replica.h"
 #include "common/bus/socket.h"
@@ -28,10 +28,10 @@ struct bus {
 	struct health *health;
 	void *zmq; // ZeroMQ's context
 	char *identity;
-	const char *keys_directory, *endpoints_file;
+	const char *keys_directory;
+	struct bus_lookout lookout;
 	struct bus_keys keys;
 	struct bus_endpoints *endpoints;
-	struct bus_change keys_change, endpoints_change;
 	struct random random;
 	struct bus_auth *auth;
 	struct bus_socket router; // when there is an endpoint for this identity
@@ -52,8 +52,9 @@ struct bus {
 struct connection *bus_connection(struct bus *bus, const char *owner);
 // That it stands still is noticed within 3 seconds from now on.
 void bus_connection_be_quick(struct connection *connection);
-// `moved`: endpoints or keys may be others than before.
-void bus_connection_tick(struct connection *connection, bool moved);
+// Endpoints or keys may be others than before.
+void bus_connection_look(struct connection *connection);
+void bus_connection_tick(struct connection *connection);
 void bus_connection_free(struct connection *connection);
 
 void bus_question_received(struct bus *bus, struct bytes peer, const char *asker, const char *name, struct bytes body,
