@@ -4,7 +4,7 @@
 #include "common/base/alloc.h"
 #include "common/base/invariant.h"
 #include "services/ike/tunnel/tunnel.h"
-#include "services/ike/v2/admission.h"
+#include "services/ike/v2/cookie.h"
 #include "services/ike/v2/exchanges.h"
 #include <stddef.h>
 #include <stdlib.h>
@@ -21,7 +21,7 @@ struct ike *ike_new(const uint8_t seed[static 32])
 	ike->secrets = map_new(NULL);
 	ike->sas = map_new(key);
 	ike->child_spis = map_new(key);
-	ike->admission = admission_new();
+	ike->cookies = cookie_jar_new();
 	ike->versions[2] = &ike_version_2;
 	return ike;
 }
@@ -50,7 +50,7 @@ void ike_free(struct ike **ike)
 	map_free(&(*ike)->child_spis, NULL);
 	heap_fini(&(*ike)->deadlines);
 	free((*ike)->scratch);
-	admission_free(&(*ike)->admission);
+	cookie_jar_free(&(*ike)->cookies);
 	wipe(*ike, sizeof **ike);
 	free(*ike);
 	*ike = NULL;

@@ -28,9 +28,9 @@ static void comes_up_without_and_with_encapsulation(void **state)
 			assert_int_equal(row->remote_port, forced ? 4500 : 0);
 			assert_int_equal(p->ends[i].status.generation, 1);
 		}
-		// IKE_SA_INIT on 500, the rest where ESP goes.
-		assert_int_equal(p->record[0].datagram.local_port, 500);
-		assert_int_equal(p->record[2].datagram.local_port, forced ? 4500 : 500);
+		// IKE_SA_INIT, with a cookie in it the second time, on 500, the rest where ESP goes.
+		assert_int_equal(p->record[2].datagram.local_port, 500);
+		assert_int_equal(p->record[4].datagram.local_port, forced ? 4500 : 500);
 		free_pair(p);
 	}
 }
@@ -186,7 +186,7 @@ static void strangers_get_no_answer(void **state)
 	step(p, 1, &(struct ike_event){.kind = IKE_EVENT_DATAGRAM, .datagram = copy.datagram});
 	assert_int_equal(counted(p, 1, IKE_DROP_UNKNOWN_PEER), 1);
 	// An authentic message from somewhere else is not one either.
-	copy = p->record[2];
+	copy = p->record[4];
 	address_parse("192.0.2.66", &copy.datagram.remote);
 	step(p, 1, &(struct ike_event){.kind = IKE_EVENT_DATAGRAM, .datagram = copy.datagram});
 	assert_int_equal(counted(p, 1, IKE_DROP_UNKNOWN_SPI), 1);
@@ -228,6 +228,29 @@ static void replays_and_changed_octets_move_nothing(void **state)
 	free_pair(p);
 }
 
+// Another payload, before those that the message has.
+static void prepend(uint8_t *message, size_t *length, uint8_t type, bool critical, struct bytes body)
+{
+	size_t more = 4 + body.length;
+	memmove(message + IKE_HEADER_LENGTH + more, message + IKE_HEADER_LENGTH, *length - IKE_HEADER_LENGTH);
+	memcpy(message + IKE_HEADER_LENGTH, (uint8_t[]){message[16], critical ? 0x80 : 0, 0, (uint8_t)more}, 4);
+	memcpy(message + IKE_HEADER_LENGTH + 4, body.data, body.length);
+	message[16] = type;
+	*length += more;
+	message[26] = (uint8_t)(*length >> 8);
+	message[27] = (uint8_t)*length;
+}
+
+static struct payloads payloads_of_last(const struct pair *p)
+{
+	const struct copy *last = &p->record[p->record_count - 1];
+	struct payloads payloads;
+	assert_int_equal(
+	    payloads_read((struct bytes){last->octets + 28, last->datagram.octets.length - 28}, last->octets[16], &payloads),
+	    NOTIFY_NONE);
+	return payloads;
+}
+
 static void unknown_critical_payload_is_named(void **state)
 {
 	(void)state;
@@ -238,21 +261,19 @@ static void unknown_critical_payload_is_named(void **state)
 	struct copy *init = &p->record[0];
 	uint8_t octets[2048];
 	size_t length = init->datagram.octets.length;
-	memcpy(octets, init->octets, IKE_HEADER_LENGTH);
-	memcpy(octets + IKE_HEADER_LENGTH, (uint8_t[]){octets[16], 0x80, 0, 4}, 4);
-	memcpy(octets + IKE_HEADER_LENGTH + 4, init->octets + IKE_HEADER_LENGTH, length - IKE_HEADER_LENGTH);
-	octets[16] = 99;
-	octets[26] = (uint8_t)((length + 4) >> 8);
-	octets[27] = (uint8_t)(length + 4);
+	memcpy(octets, init->octets, length);
+	prepend(octets, &length, 99, true, (struct bytes){0});
 	struct ike_datagram d = init->datagram;
-	d.octets = (struct bytes){octets, length + 4};
+	d.octets = (struct bytes){octets, length};
 	step(p, 1, &(struct ike_event){.kind = IKE_EVENT_DATAGRAM, .datagram = d});
-	const struct copy *answer = &p->record[p->record_count - 1];
-	struct payloads payloads;
+	// To one that has shown that it receives the answer.
+	struct payloads payloads = payloads_of_last(p);
+	assert_int_equal(payloads.count, 1);
+	prepend(octets, &length, PAYLOAD_NOTIFY, false, payloads_body(&payloads, PAYLOAD_NOTIFY));
+	d.octets = (struct bytes){octets, length};
+	step(p, 1, &(struct ike_event){.kind = IKE_EVENT_DATAGRAM, .datagram = d});
+	payloads = payloads_of_last(p);
 	struct notification n;
-	assert_int_equal(payloads_read((struct bytes){answer->octets + 28, answer->datagram.octets.length - 28},
-	                               answer->octets[16], &payloads),
-	                 NOTIFY_NONE);
 	assert_true(notification_find(&payloads, UNSUPPORTED_CRITICAL_PAYLOAD, &n));
 	assert_int_equal(n.data.length, 1);
 	assert_int_equal(n.data.data[0], 99);

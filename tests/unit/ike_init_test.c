@@ -56,27 +56,13 @@ static void cookies_on_a_slow_path(void **state)
 	(void)state;
 	struct pair *p = new_pair();
 	tell(p, 1);
-	struct fake *f = new_fake(p, true);
-	for (int i = 0; i < 10; i++) { // strangers, so that end 1 asks for cookies
-		struct bytes message = fake_init(f, &(struct fake_init){0}, GROUP_CURVE25519);
-		struct ike_datagram d = {.local = p->ends[1].config.local,
-		                         .remote = p->ends[1].config.remote,
-		                         .local_port = 500,
-		                         .remote_port = 500,
-		                         .octets = message};
-		step(p, 1, &(struct ike_event){.kind = IKE_EVENT_DATAGRAM, .datagram = d});
-	}
-	p->flight_count = 0;
-	uint64_t asked = counted(p, 1, IKE_COOKIE_ASKED);
-	assert_true(asked > 0);
 	p->delay = MILLISECONDS(600);
 	tell(p, 0);
 	run(p, SECONDS(8));
 	mirrored(p);
-	assert_true(counted(p, 1, IKE_COOKIE_ASKED) > asked);
+	assert_true(counted(p, 1, IKE_COOKIE_ASKED) > 1);
 	assert_int_equal(p->ends[0].status.generation, 1);
 	assert_null(strstr(p->ends[0].details, "negotiation-failed"));
-	free(f);
 	free_pair(p);
 }
 

@@ -434,26 +434,28 @@ static void nat_detection_sees_what_was_changed(void **state)
 static void cookies_hold_for_a_while(void **state)
 {
 	(void)state;
-	struct cookie_jar jar = {.version = 0};
+	struct cookie_jar *jar = cookie_jar_new();
 	struct random random;
 	random_init_number(&random, 1);
 	struct address a, b;
 	address_parse("203.0.113.1", &a);
 	address_parse("203.0.113.2", &b);
 	struct bytes nonce = text("0123456789abcdef"), other = text("0123456789abcdeF");
+	struct cookie_of of = {nonce, &a, 7};
 	uint8_t cookie[COOKIE_LENGTH];
 	instant t = SECONDS(10);
-	cookie_make(&jar, &random, t, nonce, &a, 7, cookie);
+	cookie_make(jar, &random, t, &of, cookie);
 	struct bytes c = {cookie, sizeof cookie};
-	assert_true(cookie_good(&jar, &random, t, nonce, &a, 7, c));
-	assert_false(cookie_good(&jar, &random, t, other, &a, 7, c));
-	assert_false(cookie_good(&jar, &random, t, nonce, &b, 7, c));
-	assert_false(cookie_good(&jar, &random, t, nonce, &a, 8, c));
-	assert_false(cookie_good(&jar, &random, t, nonce, &a, 7, (struct bytes){cookie, sizeof cookie - 1}));
-	assert_true(cookie_good(&jar, &random, t + SECONDS(61), nonce, &a, 7, c)); // under the secret before
-	assert_false(cookie_good(&jar, &random, t + SECONDS(122), nonce, &a, 7, c));
-	cookie_make(&jar, &random, t + SECONDS(122), nonce, &a, 7, cookie);
-	assert_false(cookie_good(&jar, &random, t + SECONDS(1000), nonce, &a, 7, c));
+	assert_true(cookie_good(jar, &random, t, &of, c));
+	assert_false(cookie_good(jar, &random, t, &(struct cookie_of){other, &a, 7}, c));
+	assert_false(cookie_good(jar, &random, t, &(struct cookie_of){nonce, &b, 7}, c));
+	assert_false(cookie_good(jar, &random, t, &(struct cookie_of){nonce, &a, 8}, c));
+	assert_false(cookie_good(jar, &random, t, &of, (struct bytes){cookie, sizeof cookie - 1}));
+	assert_true(cookie_good(jar, &random, t + SECONDS(61), &of, c)); // under the secret before
+	assert_false(cookie_good(jar, &random, t + SECONDS(122), &of, c));
+	cookie_make(jar, &random, t + SECONDS(122), &of, cookie);
+	assert_false(cookie_good(jar, &random, t + SECONDS(1000), &of, c));
+	cookie_jar_free(&jar);
 }
 
 int main(void)

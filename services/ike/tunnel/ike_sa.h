@@ -123,7 +123,6 @@ struct handshake { // only until IKE_AUTH is done
 	uint8_t retries; // IKE_SA_INIT begun again for a cookie or another group
 	char *refusal;   // what the peer said instead of an answer; NULL: nothing
 	// As responder:
-	bool proven;      // the initiator returned our cookie
 	uint8_t repeated; // how often the answer was sent again, and when last
 	instant repeated_at;
 };

@@ -70,7 +70,7 @@ struct tunnel {
 	instant beside_last;            // when last one was begun
 	uint8_t failures;               // since it was last UP: how long the pause before the next attempt is
 	uint8_t ike_group;              // of the key exchange that worked last; 0: none yet
-	struct recent unproven, proven; // IKE_SA_INIT of strangers
+	struct recent attempts; // IKE_SA_INIT with a cookie, of whom is not authenticated
 	instant refused_at[STANDINGS];  // when a stranger's failure was last told; 0: never
 	struct heap_entry due;          // in ike.deadlines
 };
@@ -82,7 +82,7 @@ struct ike {
 	struct map *secrets;         // struct secret by tunnel id
 	struct map *sas;             // by our SPI
 	struct map *child_spis;      // inbound SPIs in use or promised, to their struct child_sa or to a placeholder
-	struct admission *admission; // of strangers, v2/admission.c
+	struct cookie_jar *cookies;  // for strangers, v2/cookie.c
 	uint64_t child_generation;
 	size_t half_open;
 	bool started;

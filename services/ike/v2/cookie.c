@@ -2,9 +2,31 @@
 // every minute, and cookies of the one before are still good.
 #include "services/ike/v2/cookie.h"
 
+#include "common/base/alloc.h"
 #include "common/base/secret.h"
 #include "services/ike/crypto/ike_crypto.h"
+#include <stdlib.h>
 #include <string.h>
+
+struct cookie_jar {
+	uint8_t secrets[2][32]; // by version % 2
+	uint8_t version;
+	instant renewed; // 0: never
+};
+
+struct cookie_jar *cookie_jar_new(void)
+{
+	return allocate(sizeof(struct cookie_jar));
+}
+
+void cookie_jar_free(struct cookie_jar **jar)
+{
+	if (*jar) {
+		wipe(*jar, sizeof **jar);
+		free(*jar);
+		*jar = NULL;
+	}
+}
 
 static void renew(struct cookie_jar *jar, struct random *random, instant now)
 {
@@ -22,28 +44,26 @@ static void renew(struct cookie_jar *jar, struct random *random, instant now)
 	}
 }
 
-static void compute(const struct cookie_jar *jar, uint8_t version, struct bytes nonce, const struct address *remote,
-                    uint64_t spi_i, uint8_t out[static COOKIE_LENGTH])
+static void compute(const struct cookie_jar *jar, uint8_t version, const struct cookie_of *of, uint8_t out[static COOKIE_LENGTH])
 {
 	uint8_t octets[256 + 16 + 8], hash[HASH_MAX];
 	struct writer w = writer_of(octets, sizeof octets);
-	write_bytes(&w, nonce);
-	write_bytes(&w, address_bytes(remote));
-	write_u64(&w, spi_i);
+	write_bytes(&w, of->nonce);
+	write_bytes(&w, address_bytes(of->remote));
+	write_u64(&w, of->spi_i);
 	hmac(INTEGRITY_SHA2_256, (struct bytes){jar->secrets[version % 2], sizeof jar->secrets[0]}, writer_bytes(&w), hash);
 	out[0] = version;
 	memcpy(out + 1, hash, COOKIE_LENGTH - 1);
 }
 
-void cookie_make(struct cookie_jar *jar, struct random *random, instant now, struct bytes nonce, const struct address *remote,
-                 uint64_t spi_i, uint8_t out[static COOKIE_LENGTH])
+void cookie_make(struct cookie_jar *jar, struct random *random, instant now, const struct cookie_of *of,
+                 uint8_t out[static COOKIE_LENGTH])
 {
 	renew(jar, random, now);
-	compute(jar, jar->version, nonce, remote, spi_i, out);
+	compute(jar, jar->version, of, out);
 }
 
-bool cookie_good(struct cookie_jar *jar, struct random *random, instant now, struct bytes nonce, const struct address *remote,
-                 uint64_t spi_i, struct bytes cookie)
+bool cookie_good(struct cookie_jar *jar, struct random *random, instant now, const struct cookie_of *of, struct bytes cookie)
 {
 	renew(jar, random, now);
 	if (cookie.length != COOKIE_LENGTH) {
@@ -54,6 +74,6 @@ bool cookie_good(struct cookie_jar *jar, struct random *random, instant now, str
 		return false;
 	}
 	uint8_t good[COOKIE_LENGTH];
-	compute(jar, version, nonce, remote, spi_i, good);
+	compute(jar, version, of, good);
 	return constant_time_equal(cookie, (struct bytes){good, sizeof good});
 }

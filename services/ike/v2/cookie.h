@@ -1,5 +1,4 @@
-// Stateless cookies (RFC 7296 §2.6): proof that an initiator receives at its address, before any key exchange is computed for
-// it.
+// Stateless cookies (RFC 7296 §2.6): proof that an initiator receives at its address, before anything is computed for it.
 #ifndef TWINSPAN_IKE_COOKIE_H
 #define TWINSPAN_IKE_COOKIE_H
 
@@ -9,14 +8,18 @@
 
 enum { COOKIE_LENGTH = 33 }; // a version octet and an HMAC
 
-struct cookie_jar {
-	uint8_t secrets[2][32]; // by version % 2
-	uint8_t version;
-	instant renewed; // 0: never
+struct cookie_jar;
+struct cookie_jar *cookie_jar_new(void);
+void cookie_jar_free(struct cookie_jar **jar);
+
+// What a cookie is of: one initiator and one attempt of it.
+struct cookie_of {
+	struct bytes nonce;
+	const struct address *remote;
+	uint64_t spi_i;
 };
-void cookie_make(struct cookie_jar *jar, struct random *random, instant now, struct bytes nonce, const struct address *remote,
-                 uint64_t spi_i, uint8_t out[static COOKIE_LENGTH]);
-bool cookie_good(struct cookie_jar *jar, struct random *random, instant now, struct bytes nonce, const struct address *remote,
-                 uint64_t spi_i, struct bytes cookie);
+void cookie_make(struct cookie_jar *jar, struct random *random, instant now, const struct cookie_of *of,
+                 uint8_t out[static COOKIE_LENGTH]);
+bool cookie_good(struct cookie_jar *jar, struct random *random, instant now, const struct cookie_of *of, struct bytes cookie);
 
 #endif

@@ -92,7 +92,7 @@ static void establish(struct ike *ike, struct ike_sa *sa, bool initial_contact, 
 	ike->half_open -= sa->state == IKE_SA_HALF_OPEN;
 	sa->state = IKE_SA_ESTABLISHED;
 	if (!sa->initiator) {
-		admission_forgive(ike, sa->tunnel);
+		admission_forgive(sa->tunnel);
 	}
 	sa->tunnel->ike_group = sa->suite.group;
 	sa->established = sa->last_in = ike->now;

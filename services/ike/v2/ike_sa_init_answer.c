@@ -1,7 +1,9 @@
-// IKE_SA_INIT as responder (RFC 7296 §1.2, §2.6, §2.7, §2.10, §2.14): what a stranger may have for one datagram. Nothing is
-// computed with its key exchange value before that is one that a peer may send, nor while admission.c asks for cookies; an
-// initiator that is not proven to receive at its address gets no more octets than it sent. The other role is ike_sa_init.c.
+// IKE_SA_INIT as responder (RFC 7296 §1.2, §2.6, §2.7, §2.10, §2.14): what a stranger may have for one datagram, which is a
+// cookie and nothing else, always: whoever does not receive at the customer's address makes us compute nothing, remember nothing
+// and tell nobody, and gets no more octets than it sent. It costs a peer one round trip. Nor is anything computed with a key
+// exchange value that no peer may send. The other role is ike_sa_init.c.
 #include "services/ike/v2/admission.h"
+#include "services/ike/v2/cookie.h"
 #include "services/ike/v2/exchanges.h"
 
 #include "common/base/alloc.h"
@@ -21,7 +23,8 @@ struct init {
 	struct bytes message; // without the marker
 	const struct ike_header *header;
 	struct payloads payloads;
-	struct stranger from;
+	struct tunnel *tunnel;
+	struct bytes nonce;
 };
 
 static void answer_with(struct ike *ike, const struct init *init, uint16_t type, struct bytes data)
@@ -32,17 +35,24 @@ static void answer_with(struct ike *ike, const struct init *init, uint16_t type,
 	struct chain chain = init_message_begin(&w, init->header->spi_i, 0, FLAG_RESPONSE);
 	chain_notify(&chain, 0, (struct bytes){0}, type, data);
 	struct bytes answer = init_message_end(&w, &chain);
-	if (init->from.proven || answer.length <= init->message.length) {
+	if (answer.length <= init->message.length) {
 		action_send_stateless(ike, init->datagram, answer);
 	}
 }
 
-static void ask_for_cookie(struct ike *ike, const struct init *init)
+// Whether the initiator returns our cookie; who doesn't is asked to.
+static bool is_proven(struct ike *ike, const struct init *init)
 {
+	struct cookie_of of = {init->nonce, &init->datagram->remote, init->header->spi_i};
+	struct notification n;
+	if (notification_find(&init->payloads, COOKIE, &n) && cookie_good(ike->cookies, &ike->random, ike->now, &of, n.data)) {
+		return true;
+	}
 	uint8_t cookie[COOKIE_LENGTH];
-	admission_cookie(ike, &init->from, cookie);
+	cookie_make(ike->cookies, &ike->random, ike->now, &of, cookie);
 	ike->counters[IKE_COOKIE_ASKED]++;
 	answer_with(ike, init, COOKIE, (struct bytes){cookie, sizeof cookie});
+	return false;
 }
 
 // The half-open ones of the tunnel, and the oldest of them.
@@ -116,20 +126,9 @@ static struct bytes write_answer(struct writer *w, const struct ike_sa *sa, cons
 	return init_message_end(w, &chain);
 }
 
-static size_t answer_length(struct tunnel *tunnel, const struct init_answer *answer)
-{
-	static const uint8_t nothing[KE_VALUE_MAX];
-	uint8_t octets[IKE_MESSAGE_MAX];
-	struct writer w = writer_of(octets, sizeof octets);
-	struct ike_sa sa = {.tunnel = tunnel};
-	return write_answer(&w, &sa, answer, (struct bytes){nothing, group_public_length(answer->suite.group)},
-	                    (struct bytes){nothing, NONCE_OURS})
-	    .length;
-}
-
 static void accept_init(struct ike *ike, const struct init *init, const struct init_answer *answer)
 {
-	struct tunnel *tunnel = init->from.tunnel;
+	struct tunnel *tunnel = init->tunnel;
 	struct ke_value value;
 	struct shared_secret shared;
 	ike->counters[IKE_KEY_EXCHANGE] += 2; // our value and the secret
@@ -158,8 +157,7 @@ static void accept_init(struct ike *ike, const struct init *init, const struct i
 	sa->close_at = ike->now + SECONDS(HALF_OPEN_SECONDS);
 	sa->next_expected = 1;
 	struct handshake *handshake = sa->handshake = allocate(sizeof *handshake);
-	handshake->proven = init->from.proven;
-	nonce_set(&handshake->nonce_i, init->from.nonce);
+	nonce_set(&handshake->nonce_i, init->nonce);
 	handshake->nonce_r.length = NONCE_OURS;
 	random_fill(&ike->random, handshake->nonce_r.octets, NONCE_OURS);
 	handshake_keep(&handshake->init_request, &handshake->init_request_length, init->message);
@@ -172,14 +170,13 @@ static void accept_init(struct ike *ike, const struct init *init, const struct i
 	handshake_keep(&handshake->init_response, &handshake->init_response_length, response);
 	init_keys(sa, &shared);
 	invariant(ike->half_open > 0 && tunnel->sa_count <= TUNNEL_SAS_MAX);
-	invariant(handshake->proven || response.length <= init->message.length);
 	action_send(ike, sa, response);
 }
 
 // Chooses a proposal and looks at the key exchange; answers with an error when that is the end of it.
 static void choose(struct ike *ike, const struct init *init)
 {
-	struct tunnel *tunnel = init->from.tunnel;
+	struct tunnel *tunnel = init->tunnel;
 	struct proposals offered;
 	struct ke_payload ke;
 	struct init_answer answer;
@@ -191,11 +188,10 @@ static void choose(struct ike *ike, const struct init *init)
 	const struct proposal *chosen =
 	    proposals_choose(&offered, PROTOCOL_IKE, &tunnel->config.ike, GROUPS_COUNT, ke.group, &answer.suite);
 	if (!chosen || !group_known(answer.suite.group)) {
-		enum standing standing = init->from.proven ? STANDING_REACHABLE : STANDING_UNPROVEN;
-		if (tunnel_hears(ike, tunnel, standing)) {
+		if (tunnel_hears(ike, tunnel, STANDING_REACHABLE)) {
 			char reason[REASON_MAX];
 			proposals_mismatch(&offered, PROTOCOL_IKE, &tunnel->config.ike, GROUPS_COUNT, reason);
-			tunnel_refused(ike, tunnel, standing, "%s", reason);
+			tunnel_refused(ike, tunnel, STANDING_REACHABLE, "%s", reason);
 		}
 		answer_with(ike, init, NO_PROPOSAL_CHOSEN, (struct bytes){0});
 		return;
@@ -213,10 +209,6 @@ static void choose(struct ike *ike, const struct init *init)
 	answer.number = chosen->number;
 	answer.peer_value = ke.data;
 	answer.nat_detection = notification_find(&init->payloads, NAT_DETECTION_SOURCE_IP, &n);
-	if (!init->from.proven && answer_length(tunnel, &answer) > init->message.length) {
-		ask_for_cookie(ike, init);
-		return;
-	}
 	accept_init(ike, init, &answer);
 }
 
@@ -224,7 +216,7 @@ static void choose(struct ike *ike, const struct init *init)
 static bool is_reflected(const struct ike *ike, const struct init *init)
 {
 	const struct ike_sa *ours = ike_sa_find(ike, init->header->spi_i);
-	return ours && ours->initiator && ours->tunnel == init->from.tunnel;
+	return ours && ours->initiator && ours->tunnel == init->tunnel;
 }
 
 struct tunnel *ike_sa_init_request(struct ike *ike, const struct ike_datagram *datagram, struct bytes message,
@@ -235,10 +227,7 @@ struct tunnel *ike_sa_init_request(struct ike *ike, const struct ike_datagram *d
 		ike->counters[!tunnel ? IKE_DROP_UNKNOWN_PEER : IKE_DROP_DISABLED]++;
 		return NULL;
 	}
-	struct init init = {.datagram = datagram,
-	                    .message = message,
-	                    .header = header,
-	                    .from = {.tunnel = tunnel, .remote = &datagram->remote, .spi_i = header->spi_i}};
+	struct init init = {.datagram = datagram, .message = message, .header = header, .tunnel = tunnel};
 	struct ike_sa *same = begun_by(tunnel, &init);
 	if (same) {
 		answer_again(ike, same, &init);
@@ -248,20 +237,16 @@ struct tunnel *ike_sa_init_request(struct ike *ike, const struct ike_datagram *d
 	uint8_t offender = 0;
 	enum notify error = payloads_read(chain, header->first_payload, &init.payloads);
 	error = error == NOTIFY_NONE ? payloads_legal(&init.payloads, MESSAGE_IKE_SA_INIT_REQUEST, &offender) : error;
-	init.from.nonce = payloads_body(&init.payloads, PAYLOAD_NONCE);
-	if ((error != NOTIFY_NONE && error != UNSUPPORTED_CRITICAL_PAYLOAD) || init.from.nonce.length < NONCE_MIN ||
-	    init.from.nonce.length > NONCE_MAX || is_reflected(ike, &init)) {
+	init.nonce = payloads_body(&init.payloads, PAYLOAD_NONCE);
+	if ((error != NOTIFY_NONE && error != UNSUPPORTED_CRITICAL_PAYLOAD) || init.nonce.length < NONCE_MIN ||
+	    init.nonce.length > NONCE_MAX || is_reflected(ike, &init)) {
 		ike->counters[IKE_DROP_SYNTAX]++;
 		return NULL;
 	}
-	struct notification n;
-	struct ike_sa *oldest;
-	init.from.proven = notification_find(&init.payloads, COOKIE, &n) && admission_proves(ike, &init.from, n.data);
-	if (admission_asks(ike, &init.from, half_open_of(tunnel, &oldest))) {
-		ask_for_cookie(ike, &init);
+	if (!is_proven(ike, &init)) {
 		return NULL;
 	}
-	if (!admission_take(ike, &init.from)) {
+	if (!admission_take(ike, tunnel)) {
 		ike->counters[IKE_DROP_HALF_OPEN]++;
 		return NULL;
 	}
