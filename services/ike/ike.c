@@ -144,10 +144,8 @@ static void receive(struct ike *ike, const struct ike_datagram *datagram)
 		message = (struct bytes){message.data + sizeof marker, message.length - sizeof marker};
 	}
 	struct ike_header header;
-	if (message.length < IKE_HEADER_LENGTH || message.length > IKE_MESSAGE_MAX) {
+	if (message.length > IKE_MESSAGE_MAX || !header_read(message, &header)) {
 		ike->counters[IKE_DROP_SHORT]++;
-	} else if (!header_read(message, &header)) {
-		ike->counters[IKE_DROP_LENGTH]++;
 	} else {
 		size_t major = header.version >> 4;
 		const struct ike_version *version = major < IKE_VERSIONS ? ike->versions[major] : NULL;

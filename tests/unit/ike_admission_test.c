@@ -1,5 +1,5 @@
-// What strangers may do to a responder (RFC 7296 §2.6), with counts: that they cost no key exchange and no row, how much is sent
-// back, what one costs who receives at the peer's address, and that the peer itself gets through at once.
+// What strangers may do to a responder (RFC 7296 §2.6), with counts: that they cost no key exchange and no row, how much is
+// sent back, what one costs who receives at the peer's address, and that the peer itself gets through at once.
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -97,28 +97,35 @@ static const char last_of_group_14[] = "ffffffffffffffffc90fdaa22168c234c4c6628b
                                        "e39e772c180e86039b2783a2ec07a28fb5c55df06f4c52c9de2bcbf6955817183995497cea956ae515d2261"
                                        "898fa051015728e5a8aacaa68fffffffffffffffe";
 
-static void no_flood_costs_a_key_exchange_or_a_row(void **state)
+static const struct {
+	const char *what;
+	struct fake_init how;
+	uint8_t group;
+	bool computed; // with a cookie
+} kinds[] = {
+    {"good", {0}, GROUP_CURVE25519, true},
+    {"no proposal of ours", {.offer = &offered_wrong}, GROUP_CURVE25519, false},
+    {"X25519 0", {.value = zero, .value_length = 32}, GROUP_CURVE25519, false},
+    {"off P-256", {.value = ones, .value_length = 64}, GROUP_ECP_256, false},
+    {"P-256 0", {.value = zero, .value_length = 64}, GROUP_ECP_256, false},
+    {"MODP 0", {.value = zero, .value_length = 256}, GROUP_MODP_2048, false},
+    {"MODP 1", {.value = one, .value_length = 256}, GROUP_MODP_2048, false},
+    {"MODP above p", {.value = ones, .value_length = 256}, GROUP_MODP_2048, false},
+    {"MODP p-1", {.value = last, .value_length = 256}, GROUP_MODP_2048, false},
+    {"too short", {.value = zero, .value_length = 31}, GROUP_CURVE25519, false},
+    {"small", {.no_nat_detection = true}, GROUP_CURVE25519, true},
+};
+
+static int make_values(void **state)
 {
 	(void)state;
 	one[255] = 1;
-	assert_int_equal(hex_parse(last_of_group_14, last, sizeof last), sizeof last);
-	static const struct {
-		const char *what;
-		struct fake_init how;
-		uint8_t group;
-	} kinds[] = {
-	    {"good", {0}, GROUP_CURVE25519},
-	    {"no proposal of ours", {.offer = &offered_wrong}, GROUP_CURVE25519},
-	    {"X25519 0", {.value = zero, .value_length = 32}, GROUP_CURVE25519},
-	    {"off P-256", {.value = ones, .value_length = 64}, GROUP_ECP_256},
-	    {"P-256 0", {.value = zero, .value_length = 64}, GROUP_ECP_256},
-	    {"MODP 0", {.value = zero, .value_length = 256}, GROUP_MODP_2048},
-	    {"MODP 1", {.value = one, .value_length = 256}, GROUP_MODP_2048},
-	    {"MODP above p", {.value = ones, .value_length = 256}, GROUP_MODP_2048},
-	    {"MODP p-1", {.value = last, .value_length = 256}, GROUP_MODP_2048},
-	    {"too short", {.value = zero, .value_length = 31}, GROUP_CURVE25519},
-	    {"small", {.no_nat_detection = true}, GROUP_CURVE25519},
-	};
+	return hex_parse(last_of_group_14, last, sizeof last) == sizeof last ? 0 : -1;
+}
+
+static void no_flood_costs_a_key_exchange_or_a_row(void **state)
+{
+	(void)state;
 	for (size_t i = 0; i < 2 * sizeof kinds / sizeof kinds[0]; i++) {
 		bool up = i % 2;
 		struct pair *p = waiting_pair();
@@ -157,16 +164,30 @@ static struct bytes cookie_of(struct fake *f, uint8_t out[static COOKIE_MAX])
 
 // One that receives at the customer's address: sends IKE_SA_INIT, and the same with the cookie that is asked for. Whether the
 // second was answered.
-static bool ask_with_cookie(struct fake *f, const struct fake_init *how)
+static bool ask_with_cookie(struct fake *f, const struct fake_init *how, uint8_t group)
 {
 	uint8_t octets[COOKIE_MAX];
 	struct fake_init second = *how;
 	forget_record(f->p);
-	fake_send(f, fake_init(f, how, GROUP_CURVE25519));
+	fake_send(f, fake_init(f, how, group));
 	second.cookie = cookie_of(f, octets);
 	size_t before = f->p->record_count;
-	fake_send(f, fake_init(f, &second, GROUP_CURVE25519));
+	fake_send(f, fake_init(f, &second, group));
 	return f->p->record_count > before;
+}
+
+// Nor does one that returns its cookie cost a key exchange, unless its value is one that a peer may send.
+static void nothing_is_computed_with_a_value_that_is_none(void **state)
+{
+	(void)state;
+	for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {
+		struct pair *p = waiting_pair();
+		struct fake *f = new_fake(p, true);
+		ask_with_cookie(f, &kinds[i].how, kinds[i].group);
+		assert_int_equal(counted(p, 0, IKE_KEY_EXCHANGE), kinds[i].computed ? 2 : 0);
+		free(f);
+		free_pair(p);
+	}
 }
 
 // A thousand offers, all different, in one instant, of one that returns the cookies: told once; what a neighbour that has not
@@ -180,7 +201,7 @@ static void varied_offers_are_told_once(void **state)
 		struct algorithms offer = offered_wrong;
 		offer.encryption[0] = (uint8_t)(ENCRYPTION_AES_CBC_128 + i % 2);
 		offer.integrity[0] = (uint8_t)(INTEGRITY_SHA1 + i % 4);
-		ask_with_cookie(f, &(struct fake_init){.offer = &offer});
+		ask_with_cookie(f, &(struct fake_init){.offer = &offer}, GROUP_CURVE25519);
 	}
 	assert_true(p->ends[0].events <= 1 && p->ends[0].statuses <= 2);
 	assert_non_null(strstr(p->ends[0].status.reason, "no common encryption algorithm"));
@@ -192,7 +213,7 @@ static void varied_offers_are_told_once(void **state)
 	run(p, SECONDS(5));
 	peer_comes_up(p);
 	unsigned events = p->ends[0].events, statuses = p->ends[0].statuses;
-	ask_with_cookie(f, &(struct fake_init){.offer = &offered_wrong});
+	ask_with_cookie(f, &(struct fake_init){.offer = &offered_wrong}, GROUP_CURVE25519);
 	assert_int_equal(p->ends[0].events, events);
 	assert_int_equal(p->ends[0].statuses, statuses);
 	free(f);
@@ -235,7 +256,7 @@ static void neighbours_of_the_peer_are_limited_and_take_no_place(void **state)
 	f->secret = "another.secret";
 	uint64_t computed = counted(p, 0, IKE_KEY_EXCHANGE);
 	for (int i = 0; i < 200; i++) {
-		ask_with_cookie(f, &(struct fake_init){0});
+		ask_with_cookie(f, &(struct fake_init){0}, GROUP_CURVE25519);
 		p->now += MILLISECONDS(10);
 	}
 	assert_true(counted(p, 0, IKE_KEY_EXCHANGE) - computed <= 2 * (16 + 4 * 2 + 1));
@@ -265,7 +286,7 @@ static void repeats_are_answered_a_few_times(void **state)
 	struct pair *p = waiting_pair();
 	p->cut = true;
 	struct fake *f = new_fake(p, true);
-	assert_true(ask_with_cookie(f, &(struct fake_init){0}));
+	assert_true(ask_with_cookie(f, &(struct fake_init){0}, GROUP_CURVE25519));
 	struct bytes message = {f->request, f->request_length};
 	size_t sent = p->record_count;
 	for (int i = 0; i < 200; i++) {
@@ -323,6 +344,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(no_flood_costs_a_key_exchange_or_a_row),
+	    cmocka_unit_test(nothing_is_computed_with_a_value_that_is_none),
 	    cmocka_unit_test(varied_offers_are_told_once),
 	    cmocka_unit_test(only_our_cookie_opens),
 	    cmocka_unit_test(neighbours_of_the_peer_are_limited_and_take_no_place),
@@ -330,5 +352,5 @@ int main(void)
 	    cmocka_unit_test(our_own_message_sent_back_begins_nothing),
 	    cmocka_unit_test(a_busy_peer_is_never_refused),
 	};
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	return cmocka_run_group_tests(tests, make_values, NULL);
 }

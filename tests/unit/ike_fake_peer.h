@@ -22,6 +22,7 @@ struct fake {
 	const char *secret;
 	uint8_t method;
 	bool spoil_proof;
+	void (*spoil)(uint8_t *message, size_t *length); // what is wrong with each message it sends; NULL: nothing
 };
 
 static inline struct fake *new_fake(struct pair *p, bool initiator)
@@ -53,6 +54,12 @@ static inline struct bytes fake_last(const struct fake *f)
 
 static inline void fake_send(struct fake *f, struct bytes message)
 {
+	uint8_t octets[IKE_MESSAGE_MAX];
+	if (f->spoil) {
+		memcpy(octets, message.data, message.length);
+		message.data = octets;
+		f->spoil(octets, &message.length);
+	}
 	struct ike_datagram d = {.local = f->p->ends[0].config.local,
 	                         .remote = f->p->ends[0].config.remote,
 	                         .local_port = f->remote_port,

@@ -1,5 +1,6 @@
 // IKE_SA_INIT as initiator (RFC 7296 §2.6, §2.7, §2.21.1), on slow paths and against peers that say no: errors are not
-// protected, so none of them is the end, and those that come twice say nothing new.
+// protected, so none of them is the end, and those that come twice say nothing new. And what it says as responder of payloads
+// and versions that it does not know (§2.5).
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -164,6 +165,62 @@ static void esn_that_was_not_offered_is_refused(void **state)
 	free_pair(p);
 }
 
+// Another payload, before those that the message has.
+static void prepend(uint8_t *message, size_t *length, uint8_t type, bool critical, struct bytes body)
+{
+	size_t more = 4 + body.length;
+	memmove(message + IKE_HEADER_LENGTH + more, message + IKE_HEADER_LENGTH, *length - IKE_HEADER_LENGTH);
+	memcpy(message + IKE_HEADER_LENGTH, (uint8_t[]){message[16], critical ? 0x80 : 0, 0, (uint8_t)more}, 4);
+	memcpy(message + IKE_HEADER_LENGTH + 4, body.data, body.length);
+	message[16] = type;
+	*length += more;
+	message[26] = (uint8_t)(*length >> 8);
+	message[27] = (uint8_t)*length;
+}
+
+static struct payloads payloads_of_last(const struct pair *p)
+{
+	const struct copy *last = &p->record[p->record_count - 1];
+	struct payloads payloads;
+	assert_int_equal(
+	    payloads_read((struct bytes){last->octets + 28, last->datagram.octets.length - 28}, last->octets[16], &payloads),
+	    NOTIFY_NONE);
+	return payloads;
+}
+
+static void unknown_critical_payload_is_named(void **state)
+{
+	(void)state;
+	struct pair *p = new_pair();
+	tell(p, 1);
+	p->cut = true;
+	tell(p, 0);
+	struct copy *init = &p->record[0];
+	uint8_t octets[2048];
+	size_t length = init->datagram.octets.length;
+	memcpy(octets, init->octets, length);
+	prepend(octets, &length, 99, true, (struct bytes){0});
+	struct ike_datagram d = init->datagram;
+	d.octets = (struct bytes){octets, length};
+	step(p, 1, &(struct ike_event){.kind = IKE_EVENT_DATAGRAM, .datagram = d});
+	// To one that has shown that it receives the answer.
+	struct payloads payloads = payloads_of_last(p);
+	assert_int_equal(payloads.count, 1);
+	prepend(octets, &length, PAYLOAD_NOTIFY, false, payloads_body(&payloads, PAYLOAD_NOTIFY));
+	d.octets = (struct bytes){octets, length};
+	step(p, 1, &(struct ike_event){.kind = IKE_EVENT_DATAGRAM, .datagram = d});
+	payloads = payloads_of_last(p);
+	struct notification n;
+	assert_true(notification_find(&payloads, UNSUPPORTED_CRITICAL_PAYLOAD, &n));
+	assert_int_equal(n.data.length, 1);
+	assert_int_equal(n.data.data[0], 99);
+	// IKEv1 is named too, to people.
+	octets[17] = 0x10;
+	step(p, 1, &(struct ike_event){.kind = IKE_EVENT_DATAGRAM, .datagram = d});
+	assert_string_equal(p->ends[1].status.reason, "version mismatch: the peer speaks IKEv1; we speak IKEv2");
+	free_pair(p);
+}
+
 // §2.8: nonces are compared octet by octet, the first octet counting most; of equal beginnings the shorter is lower.
 static void the_lowest_nonce_is_that_of_the_rfc(void **state)
 {
@@ -186,6 +243,7 @@ int main(void)
 	    cmocka_unit_test(an_error_is_told_and_not_believed),
 	    cmocka_unit_test(failures_are_tried_again_soon_and_then_less_often),
 	    cmocka_unit_test(esn_that_was_not_offered_is_refused),
+	    cmocka_unit_test(unknown_critical_payload_is_named),
 	    cmocka_unit_test(the_lowest_nonce_is_that_of_the_rfc),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -45,8 +45,12 @@ static void header_there_and_back(void **state)
 	assert_int_equal(back.message_id, header.message_id);
 	assert_int_equal(back.exchange, header.exchange);
 	assert_int_equal(back.flags, header.flags);
+	assert_true(header_fits(&back, writer_bytes(&w)));
 	for (size_t length = 0; length < 32; length++) {
-		assert_false(header_read((struct bytes){octets, length}, &back));
+		struct bytes cut = {octets, length};
+		bool whole = header_read(cut, &back);
+		assert_int_equal(whole, length >= IKE_HEADER_LENGTH);
+		assert_false(whole && header_fits(&back, cut));
 	}
 }
 

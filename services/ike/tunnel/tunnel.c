@@ -403,9 +403,10 @@ static bool may_initiate(const struct ike *ike, const struct tunnel *tunnel)
 	}
 	for (size_t i = 0; i < tunnel->sa_count; i++) {
 		uint8_t state = tunnel->sas[i]->state;
-		if (state == IKE_SA_INIT_SENT || state == IKE_SA_AUTH_SENT || state == IKE_SA_ESTABLISHED ||
-		    state == IKE_SA_CLOSING) {
-			return false; // CLOSING: the farewell first, so that it does not meet the new beginning
+		// The farewell first, so that it does not meet the new beginning; to one that does not answer it, only once.
+		bool leaving = state == IKE_SA_CLOSING && tunnel->sas[i]->request.sends < 2;
+		if (state == IKE_SA_INIT_SENT || state == IKE_SA_AUTH_SENT || state == IKE_SA_ESTABLISHED || leaving) {
+			return false;
 		}
 	}
 	return true;

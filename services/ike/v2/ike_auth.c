@@ -7,6 +7,9 @@
 #include <stdio.h>
 #include <string.h>
 
+// After an answer that refuses the child SA it is asked for again later; after one that cannot be used, soon.
+enum { UNUSABLE_PAUSE = 500 }; // milliseconds
+
 // The octets of one end's proof: its own IKE_SA_INIT message, the other's nonce, its identity.
 static size_t proof(struct ike *ike, const struct ike_sa *sa, bool of_initiator, struct bytes identity,
                     uint8_t out[static HASH_MAX])
@@ -239,6 +242,9 @@ void ike_auth_response(struct ike *ike, struct ike_sa *sa, const struct payloads
 	} else {
 		child_spi_release(ike, spi_in);
 		tunnel_failed(ike, tunnel, "%s", choice.reason);
+		if (!error) {
+			sa->new_child_at = ike->now + MILLISECONDS(UNUSABLE_PAUSE);
+		}
 	}
 	handshake_free(sa);
 }

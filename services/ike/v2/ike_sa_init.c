@@ -10,7 +10,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { RETRIES_MAX = 5, SPOILED_MAX = 2 };
+enum {
+	RETRIES_MAX = 5,
+	SPOILED_MAX = 2,
+	SPOILED_PAUSE = 100, // milliseconds
+};
 
 static void write_sa(struct chain *chain, const struct tunnel *tunnel)
 {
@@ -138,7 +142,9 @@ void handshake_spoiled(struct ike *ike, struct ike_sa *sa, const char *what)
 	struct handshake *handshake = sa->handshake;
 	invariant(handshake != NULL && (sa->state == IKE_SA_INIT_SENT || sa->state == IKE_SA_AUTH_SENT));
 	if (++handshake->spoiled < SPOILED_MAX) {
-		return; // one may be anybody's, and the right one may still come
+		// One may be anybody's, and the right one may still come; it is asked for soon.
+		sa->request.resend_at = instant_min(sa->request.resend_at, ike->now + MILLISECONDS(SPOILED_PAUSE));
+		return;
 	}
 	tunnel_failed(ike, sa->tunnel, "the peer's answer to %s %s", sa->state == IKE_SA_INIT_SENT ? "IKE_SA_INIT" : "IKE_AUTH",
 	              what);
@@ -171,8 +177,15 @@ static void other_group(struct ike *ike, struct ike_sa *sa, const struct notific
 static void demands_cookie(struct ike *ike, struct ike_sa *sa, const struct notification *n)
 {
 	struct handshake *handshake = sa->handshake;
-	bool again = bytes_equal(n->data, (struct bytes){handshake->cookie, handshake->cookie_length});
-	if (again || n->data.length == 0 || n->data.length > COOKIE_MAX || handshake->retries >= RETRIES_MAX) {
+	if (n->data.length == 0 || n->data.length > COOKIE_MAX) {
+		handshake_spoiled(ike, sa, "has a cookie that is none");
+		return;
+	}
+	if (bytes_equal(n->data, (struct bytes){handshake->cookie, handshake->cookie_length})) {
+		return; // the same may come twice: that says nothing new
+	}
+	if (handshake->retries >= RETRIES_MAX) {
+		handshake_spoiled(ike, sa, "asks for another cookie again and again");
 		return;
 	}
 	handshake->retries++;

@@ -185,15 +185,41 @@ static void take_response(struct ike *ike, struct ike_sa *sa, const struct paylo
 	}
 }
 
+// An answer to our request that is none. In a handshake the peer is asked once more, and then anew from the beginning; else it
+// is as if it had not come: the request is repeated, and in the end the peer counts as dead.
+static void spoiled(struct ike *ike, struct ike_sa *sa, enum ike_counter counter, const char *what)
+{
+	ike->counters[counter]++;
+	if (sa->request.kind == REQUEST_IKE_SA_INIT || sa->request.kind == REQUEST_IKE_AUTH) {
+		handshake_spoiled(ike, sa, what);
+	}
+}
+
+// Whether it is about the request under way. One that has only its message ID or only its exchange is an answer gone wrong.
+static bool answers_request(struct ike *ike, struct ike_sa *sa, const struct ike_header *header)
+{
+	bool id = header->message_id == sa->request.message_id, exchange = header->exchange == exchange_of(sa->request.kind);
+	if (sa->request.kind != REQUEST_NONE && id && exchange) {
+		return true;
+	}
+	if (sa->request.kind == REQUEST_NONE || (!id && !exchange)) {
+		ike->counters[IKE_DROP_MESSAGE_ID]++;
+	} else if (!id) {
+		spoiled(ike, sa, IKE_DROP_MESSAGE_ID, "has the message ID of another");
+	} else {
+		spoiled(ike, sa, IKE_DROP_STATE, "is of another exchange");
+	}
+	return false;
+}
+
 static void receive_response(struct ike *ike, struct ike_sa *sa, const struct ike_datagram *datagram, struct bytes message,
                              const struct ike_header *header)
 {
-	if (sa->request.kind == REQUEST_NONE || header->message_id != sa->request.message_id) {
-		ike->counters[IKE_DROP_MESSAGE_ID]++;
+	if (!header_fits(header, message)) {
+		spoiled(ike, sa, IKE_DROP_LENGTH, "is not as long as it says");
 		return;
 	}
-	if (header->exchange != exchange_of(sa->request.kind)) {
-		ike->counters[IKE_DROP_STATE]++;
+	if (!answers_request(ike, sa, header)) {
 		return;
 	}
 	if (sa->request.kind == REQUEST_IKE_SA_INIT) {
@@ -205,18 +231,10 @@ static void receive_response(struct ike *ike, struct ike_sa *sa, const struct ik
 	enum message_kind kind;
 	enum notify error = message_open(sa, message, header, plain, &payloads);
 	if (error == AUTHENTICATION_FAILED) {
-		ike->counters[IKE_DROP_INTEGRITY]++;
-		if (sa->request.kind == REQUEST_IKE_AUTH) {
-			handshake_spoiled(ike, sa, "does not decrypt");
-		}
-	} else if (sa->request.kind == REQUEST_IKE_AUTH &&
-	           (error != NOTIFY_NONE || payloads_legal(&payloads, MESSAGE_IKE_AUTH_RESPONSE, &offender) != NOTIFY_NONE)) {
-		ike->counters[IKE_DROP_SYNTAX]++;
-		handshake_spoiled(ike, sa, "is malformed");
+		spoiled(ike, sa, IKE_DROP_INTEGRITY, "does not decrypt");
 	} else if (error != NOTIFY_NONE || !kind_of(header, &payloads, sa, &kind) ||
 	           payloads_legal(&payloads, kind, &offender) != NOTIFY_NONE) {
-		// As if it had not come: the request is repeated, and in the end the peer counts as dead.
-		ike->counters[IKE_DROP_SYNTAX]++;
+		spoiled(ike, sa, IKE_DROP_SYNTAX, "is malformed");
 	} else {
 		sign_of_life(ike, sa, datagram);
 		take_response(ike, sa, &payloads);
@@ -246,11 +264,14 @@ static struct ike_sa *find_sa(struct ike *ike, const struct ike_datagram *datagr
 static void receive(struct ike *ike, const struct ike_datagram *datagram, struct bytes message, const struct ike_header *header)
 {
 	struct tunnel *tunnel = NULL;
-	if (header->exchange < EXCHANGE_IKE_SA_INIT || header->exchange > EXCHANGE_INFORMATIONAL) {
+	bool response = (header->flags & FLAG_RESPONSE) != 0;
+	if (!response && (header->exchange < EXCHANGE_IKE_SA_INIT || header->exchange > EXCHANGE_INFORMATIONAL)) {
 		ike->counters[IKE_DROP_EXCHANGE]++;
+	} else if (!response && !header_fits(header, message)) {
+		ike->counters[IKE_DROP_LENGTH]++;
 	} else if (!ike->started) {
 		ike->counters[IKE_DROP_NOT_STARTED]++;
-	} else if (header->exchange == EXCHANGE_IKE_SA_INIT && header->spi_r == 0 && !(header->flags & FLAG_RESPONSE)) {
+	} else if (header->exchange == EXCHANGE_IKE_SA_INIT && header->spi_r == 0 && !response) {
 		if (!(header->flags & FLAG_INITIATOR) || header->message_id != 0 || header->spi_i == 0) {
 			ike->counters[IKE_DROP_SYNTAX]++;
 			return;
@@ -259,7 +280,7 @@ static void receive(struct ike *ike, const struct ike_datagram *datagram, struct
 	} else {
 		struct ike_sa *sa = find_sa(ike, datagram, header);
 		tunnel = sa ? sa->tunnel : NULL;
-		if (sa && (header->flags & FLAG_RESPONSE)) {
+		if (sa && response) {
 			receive_response(ike, sa, datagram, message, header);
 		} else if (sa) {
 			receive_request(ike, sa, datagram, message, header);

@@ -15,7 +15,12 @@ bool header_read(struct bytes message, struct ike_header *out)
 	out->flags = read_u8(&r);
 	out->message_id = read_u32(&r);
 	out->length = read_u32(&r);
-	return !r.failed && out->length == message.length;
+	return !r.failed;
+}
+
+bool header_fits(const struct ike_header *header, struct bytes message)
+{
+	return header->length == message.length;
 }
 
 void header_write(struct writer *w, const struct ike_header *header)

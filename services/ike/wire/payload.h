@@ -16,9 +16,9 @@ struct ike_header {
 	uint32_t message_id;
 	uint32_t length;
 };
-// false when shorter than a header or when its length is not that of `message`.
-bool header_read(struct bytes message, struct ike_header *out);
-void header_write(struct writer *w, const struct ike_header *header); // length 0: to be set by header_finish
+bool header_read(struct bytes message, struct ike_header *out);          // false: shorter than a header
+bool header_fits(const struct ike_header *header, struct bytes message); // the message is as long as its header says
+void header_write(struct writer *w, const struct ike_header *header);    // length 0: to be set by header_finish
 void header_finish(struct writer *w, size_t start);
 
 struct payload {
