@@ -276,9 +276,13 @@ static void keepalives_cost_a_row_now_and_then(void **state)
 	send_in(&pair);
 	assert_int_equal(looks(&pair, false), 0);
 	// At rest the last figures are told.
-	assert_int_equal(looks(&pair, false), 0);
-	assert_int_equal(looks(&pair, false), 0);
-	assert_int_equal(looks(&pair, false), 1);
+	while (looks(&pair, false) == 0) {
+	}
+	send_out(&pair, 1);
+	send_in(&pair);
+	for (int still = -1; still < 3; still++) {
+		assert_int_equal(looks(&pair, false), still == 2);
+	}
 	assert_int_equal(looks(&pair, true), 0);
 	pair_fini(&pair);
 }

@@ -172,8 +172,8 @@ static void reports_of_traffic_may_be_rare(void **state)
 		p->ends[0].config.dpd_interval = 1;
 		p->ends[0].config.dpd_timeout = (uint32_t)timeout;
 		pair_up(p);
-		pair_run(p, MILLISECONDS(200));
 		p->ends[1].mute = true;
+		pair_run(p, MILLISECONDS(1900)); // it is being asked
 		struct child_row *row = &p->ends[0].rows[0];
 		for (uint64_t packets = 1; packets < 12; packets++) {
 			pair_step(p, 0,
