@@ -11,6 +11,7 @@
 
 #include "common/base/alloc.h"
 #include "common/base/invariant.h"
+#include "services/esp/grace.h"
 
 struct fib_node;
 struct fib_children {
@@ -215,11 +216,13 @@ uint32_t fib_set(struct fib *fib, const struct prefix *prefix, uint32_t value)
 
 static void free_node_rcu(struct rcu_head *head)
 {
+	grace_over(head);
 	free(caa_container_of(head, struct fib_node, head));
 }
 
 static void free_children_rcu(struct rcu_head *head)
 {
+	grace_over(head);
 	free(caa_container_of(head, struct fib_children, head));
 }
 
@@ -235,9 +238,11 @@ static void prune(struct fib *fib, struct fib_node *const path[], const uint8_t 
 		if (--parent->child_count == 0) {
 			atomic_store_explicit(&parent->children, NULL, memory_order_release);
 			fib->tables--;
+			grace_retired(&children->head);
 			call_rcu(&children->head, free_children_rcu);
 		}
 		fib->nodes--;
+		grace_retired(&path[depth]->head);
 		call_rcu(&path[depth]->head, free_node_rcu);
 	}
 }

@@ -9,9 +9,14 @@
 
 #include "common/base/alloc.h"
 #include "common/base/invariant.h"
+#include "services/esp/grace.h"
 #include "services/esp/octets.h"
 
 // ---- grace periods ----
+
+#ifdef __SANITIZE_THREAD__
+char grace_of_workers;
+#endif
 
 struct retired {
 	struct rcu_head head;
@@ -22,6 +27,7 @@ struct retired {
 static void free_retired(struct rcu_head *head)
 {
 	struct retired *retired = caa_container_of(head, struct retired, head);
+	grace_over(head);
 	retired->fn(retired->object);
 	free(retired);
 }
@@ -32,14 +38,15 @@ void retire(void *object, void (*fn)(void *object))
 		struct retired *retired = allocate(sizeof *retired);
 		retired->object = object;
 		retired->fn = fn;
+		grace_retired(&retired->head);
 		call_rcu(&retired->head, free_retired);
 	}
 }
 
 void esp_synchronize(struct esp *esp)
 {
-	(void)esp;
 	rcu_barrier();
+	grace_over(esp);
 }
 
 // ---- names ----

@@ -6,6 +6,7 @@
 #include <urcu-qsbr.h>
 
 #include "common/base/alloc.h"
+#include "services/esp/grace.h"
 
 static void *aligned(size_t size)
 {
@@ -56,12 +57,14 @@ void esp_worker_register(struct esp_worker *worker)
 void esp_worker_unregister(struct esp_worker *worker)
 {
 	(void)worker;
+	grace_rests();
 	rcu_unregister_thread();
 }
 
 void esp_worker_sleep(struct esp_worker *worker)
 {
 	(void)worker;
+	grace_rests();
 	rcu_thread_offline();
 }
 
@@ -74,6 +77,7 @@ void esp_worker_wake(struct esp_worker *worker)
 void esp_worker_quiescent(struct esp_worker *worker)
 {
 	(void)worker;
+	grace_rests();
 	rcu_quiescent_state();
 }
 
