@@ -236,6 +236,11 @@ static void write_attributes(struct writer *w, const struct bgp_session *session
 	write_bytes(w, writer_bytes(&path));
 	path_attribute_header_write(w, FLAG_TRANSITIVE, ATTRIBUTE_NEXT_HOP, 4);
 	write_bytes(w, address_bytes(&config->local)); // RFC 4271 §5.1.3: ourselves
+	struct bytes communities = attributes_communities(attributes);
+	if (communities.length > 0) {
+		path_attribute_header_write(w, FLAG_OPTIONAL | FLAG_TRANSITIVE, ATTRIBUTE_COMMUNITIES, communities.length);
+		write_bytes(w, communities);
+	}
 	// RFC 6793 §4.2.2: what AS_PATH cannot hold goes beside it.
 	if (!four && (config->local_as > UINT16_MAX || !as_path_fits_two_octets(attributes_as_path(attributes)))) {
 		path = writer_of(octets, sizeof octets);

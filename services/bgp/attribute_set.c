@@ -151,6 +151,11 @@ struct bytes attributes_as_path(const struct bgp_attributes *attributes)
 	return (struct bytes){attributes->octets, attributes->as_path_octets};
 }
 
+struct bytes attributes_communities(const struct bgp_attributes *attributes)
+{
+	return (struct bytes){attributes->octets + attributes->as_path_octets, attributes->communities_octets};
+}
+
 void bgp_attributes_view(const struct bgp_attributes *attributes, struct bgp_attributes_view *out)
 {
 	*out = (struct bgp_attributes_view){
@@ -159,7 +164,7 @@ void bgp_attributes_view(const struct bgp_attributes *attributes, struct bgp_att
 	    .med = attributes->med,
 	    .next_hop = attributes->next_hop,
 	    .as_path = attributes_as_path(attributes),
-	    .communities = {attributes->octets + attributes->as_path_octets, attributes->communities_octets},
+	    .communities = attributes_communities(attributes),
 	};
 	out->as_path_length = as_path_length(out->as_path);
 }

@@ -50,5 +50,6 @@ struct bgp_attributes *attributes_intern(struct attribute_pool *pool, const stru
 struct bgp_attributes *attributes_hold(struct bgp_attributes *attributes);
 void attributes_release(struct attribute_pool *pool, struct bgp_attributes *attributes); // NULL is allowed
 struct bytes attributes_as_path(const struct bgp_attributes *attributes);
+struct bytes attributes_communities(const struct bgp_attributes *attributes);
 
 #endif

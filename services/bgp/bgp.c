@@ -167,17 +167,28 @@ void bgp_free(struct bgp **bgp)
 	*bgp = NULL;
 }
 
+static bool fits_an_update(const struct bgp_advertisement *a)
+{
+	return a->as_path_length <= BGP_AS_PATH_LIMIT &&
+	       a->community_count <= (BGP_ATTRIBUTES_LIMIT - a->as_path_length * BGP_AS_OCTETS) / BGP_COMMUNITY_OCTETS;
+}
+
 // NULL: there is nothing to say.
 static struct bgp_attributes *attributes_of(struct bgp *bgp, const struct bgp_advertisement *a)
 {
-	if (a->withdrawn || a->as_path_length > BGP_AS_PATH_LIMIT) {
+	if (a->withdrawn || !fits_an_update(a)) {
 		bgp->counters[BGP_COUNT_UNADVERTISABLE] += !a->withdrawn;
 		return NULL;
 	}
-	uint8_t octets[BGP_AS_PATH_LIMIT * 4 + 16];
+	uint8_t octets[BGP_AS_PATH_LIMIT * 4 + 16], community_octets[BGP_ATTRIBUTES_LIMIT];
 	struct writer path = writer_of(octets, sizeof octets);
+	struct writer communities = writer_of(community_octets, sizeof community_octets);
 	as_path_from_list(a->as_path, a->as_path_length, &path);
-	struct attribute_draft draft = {.origin = a->origin, .as_path = writer_bytes(&path)};
+	for (size_t i = 0; i < a->community_count; i++) {
+		write_u32(&communities, a->communities[i]);
+	}
+	struct attribute_draft draft = {
+	    .origin = a->origin, .as_path = writer_bytes(&path), .communities = writer_bytes(&communities)};
 	return attributes_intern(&bgp->pool, &draft);
 }
 

@@ -44,7 +44,10 @@ struct bgp_advertisement {
 	bool withdrawn;
 	uint8_t origin;
 	const uint32_t *as_path; // without our own AS
-	size_t as_path_length;   // at most BGP_AS_PATH_LIMIT; a longer one counts as withdrawn
+	size_t as_path_length;
+	const uint32_t *communities; // RFC 1997
+	size_t community_count;
+	// One with a longer path than BGP_AS_PATH_LIMIT, or more of both than an UPDATE holds, counts as withdrawn.
 };
 
 enum bgp_event_kind {
@@ -203,7 +206,7 @@ enum bgp_counter {
 	BGP_COUNT_NOTIFICATIONS_SENT,
 	BGP_COUNT_COLLISIONS,
 	BGP_COUNT_CONNECTIONS_REFUSED, // the peer's, while we hold a better one
-	BGP_COUNT_UNADVERTISABLE,      // advertised routes whose AS path is too long for an UPDATE
+	BGP_COUNT_UNADVERTISABLE,      // advertised routes whose AS path and communities are too long for an UPDATE
 	BGP_COUNTERS,
 };
 uint64_t bgp_count(const struct bgp *bgp, enum bgp_counter counter);

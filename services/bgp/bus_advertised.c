@@ -7,48 +7,48 @@
 #include "proto/tables.pb-c.h"
 #include "services/bgp/bus_state.h"
 
-enum { RUN = 1024, EXPORT_TEXT = 80, PATHS_KEPT = 1 << 16 };
+enum { RUN = 1024, EXPORT_TEXT = 80, NUMBERS_KEPT = 1 << 16 };
 
 struct advertised {
 	struct bgp_bus *bus;
 	struct feed *feed;
 	struct bgp_advertisement list[RUN];
 	char exports[RUN][EXPORT_TEXT]; // connection ids
-	size_t paths_at[RUN];
+	size_t numbers_at[RUN];
 	size_t count;
-	uint32_t *paths; // the AS paths, one behind the other
-	size_t path_length, path_capacity;
+	uint32_t *numbers; // the AS paths, and behind each the communities
+	size_t number_count, number_capacity;
 };
 
 static void tell(void *context)
 {
 	struct advertised *a = context;
 	for (size_t i = 0; i < a->count; i++) {
-		a->list[i].as_path = a->paths + a->paths_at[i];
+		a->list[i].as_path = a->numbers + a->numbers_at[i];
+		a->list[i].communities = a->list[i].as_path + a->list[i].as_path_length;
 	}
 	if (a->count > 0) {
 		service_step(a->bus->service,
 		             &(struct bgp_event){.kind = BGP_EVENT_ADVERTISE, .advertisements = a->list, .count = a->count});
 	}
-	a->count = a->path_length = 0;
-	if (a->path_capacity > PATHS_KEPT) {
-		free(a->paths);
-		a->paths = NULL;
-		a->path_capacity = 0;
+	a->count = a->number_count = 0;
+	if (a->number_capacity > NUMBERS_KEPT) {
+		free(a->numbers);
+		a->numbers = NULL;
+		a->number_capacity = 0;
 	}
 }
 
-static void add_path(struct advertised *a, const uint32_t *path, size_t count)
+static void add_numbers(struct advertised *a, const uint32_t *numbers, size_t count)
 {
-	if (a->path_length + count > a->path_capacity) {
-		a->path_capacity = 2 * (a->path_length + count);
-		a->paths = reallocate(a->paths, a->path_capacity, sizeof *a->paths);
+	if (a->number_count + count > a->number_capacity) {
+		a->number_capacity = 2 * (a->number_count + count);
+		a->numbers = reallocate(a->numbers, a->number_capacity, sizeof *a->numbers);
 	}
 	if (count > 0) {
-		memcpy(a->paths + a->path_length, path, count * sizeof *path);
+		memcpy(a->numbers + a->number_count, numbers, count * sizeof *numbers);
 	}
-	a->paths_at[a->count] = a->path_length;
-	a->path_length += count;
+	a->number_count += count;
 }
 
 // The key, "<connection id>/<node id>/<prefix>", alone says what is withdrawn.
@@ -70,10 +70,13 @@ static const char *take(void *context, const struct row_key *key, const void *me
 		return NULL; // IPv6: not said over a session of IPv4
 	}
 	strcpy(a->exports[a->count], key->id);
-	add_path(a, row ? row->as_path : NULL, row ? row->n_as_path : 0);
+	a->numbers_at[a->count] = a->number_count;
 	if (row) {
 		next->origin = (uint8_t)row->origin;
 		next->as_path_length = row->n_as_path;
+		next->community_count = row->n_communities;
+		add_numbers(a, row->as_path, row->n_as_path);
+		add_numbers(a, row->communities, row->n_communities);
 	}
 	if (++a->count == RUN) {
 		tell(a);
@@ -102,7 +105,7 @@ struct advertised *advertised_begin(struct bgp_bus *bus, struct bus *from, const
 void advertised_end(struct advertised **advertised)
 {
 	feed_free(&(*advertised)->feed);
-	free((*advertised)->paths);
+	free((*advertised)->numbers);
 	free(*advertised);
 	*advertised = NULL;
 }

@@ -30,6 +30,9 @@ enum { LIMIT_WARNING_PERCENT = 80, LIMIT_CALM_PERCENT = 60 };
 
 // ---- routes out ----
 enum { BGP_AS_PATH_LIMIT = 500 };
+// Of what a route brings along, in an UPDATE with one prefix: communities, and the AS path, which a peer of two octets gets
+// twice (RFC 6793 §4.2.2).
+enum { BGP_ATTRIBUTES_LIMIT = 4000, BGP_AS_OCTETS = 2 + 4, BGP_COMMUNITY_OCTETS = 4 };
 enum { ADJ_RIB_OUT_SESSIONS = 8 }; // of one connection on one node: a bit each
 enum { QUEUED_LIMIT = 1 << 16 };   // octets on their way to the kernel
 // End-of-RIB (RFC 4724 §2) comes a moment after the routes: BIRD 2.0 goes to sleep for up to 3 s with its own first routes

@@ -114,6 +114,8 @@ static void put_advertised(struct route_bus *bus, const struct route_action *act
 	row.as_path = (uint32_t *)(uintptr_t)action->advertised.as_path;
 	row.n_as_path = action->advertised.as_count;
 	row.origin = action->advertised.origin;
+	row.communities = (uint32_t *)(uintptr_t)action->advertised.communities;
+	row.n_communities = action->advertised.community_count;
 	put(bus, action, action->advertised.node_id, &row.base);
 }
 

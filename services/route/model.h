@@ -131,6 +131,10 @@ struct attributes { // of a learned route; shared by the path and what was publi
 	size_t as_count, community_count;
 	uint32_t as_path[]; // the communities stand behind it
 };
+static inline const uint32_t *attributes_communities(const struct attributes *attributes)
+{
+	return attributes->as_path + attributes->as_count;
+}
 
 enum path_kind { PATH_STATIC, PATH_PROPAGATED, PATH_LEARNED };
 struct path {

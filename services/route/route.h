@@ -196,6 +196,8 @@ struct route_action {
 			const uint32_t *as_path;
 			size_t as_count;
 			uint32_t origin;
+			const uint32_t *communities;
+			size_t community_count;
 		} advertised;
 		struct {
 			const char *table_id;

@@ -160,32 +160,31 @@ static void show(struct route *r, struct destination *d, enum route_kind kind, s
 	char key[ROUTE_KEY_TEXT];
 	row_key(key, d->gateway->object.id, kinds[kind], prefix_text(r, &d->prefix), next_hop->id);
 	shown_update(r, shown, key, state, content);
-	struct route_action action = {
-	    .table = ROUTE_TABLE_SHOWN,
-	    .key = key,
-	    .shown = {
-	        .gateway_id = d->gateway->object.id,
-	        .kind = kind,
-	        .destination = d->prefix,
-	        .to_attachment = ranked->next_hop_type == 100,
-	        .next_hop_id = next_hop_of(path)->id,
-	        .type = type,
-	        .metric = ranked->metric,
-	        .as_path = path->attributes ? path->attributes->as_path : NULL,
-	        .as_count = path->attributes ? path->attributes->as_count : 0,
-	        .tunnel_ids = (const char *const *)r->texts.items,
-	        .tunnel_count = r->texts.count,
-	        .effective = ranked->effective,
-	        .reason = reason,
-	        .refused = path->kind == PATH_LEARNED && d->refusal != REFUSAL_NONE,
-	        .origin = path->attributes ? path->attributes->origin : 0,
-	        .med = path->attributes ? path->attributes->med : 0,
-	        .communities = path->attributes ? path->attributes->as_path + path->attributes->as_count : NULL,
-	        .community_count = path->attributes ? path->attributes->community_count : 0,
-	        .since = shown->since,
-	        .state = state,
-	        .order = order,
-	    }};
+	struct route_action action = {.table = ROUTE_TABLE_SHOWN,
+	                              .key = key,
+	                              .shown = {
+	                                  .gateway_id = d->gateway->object.id,
+	                                  .kind = kind,
+	                                  .destination = d->prefix,
+	                                  .to_attachment = ranked->next_hop_type == 100,
+	                                  .next_hop_id = next_hop_of(path)->id,
+	                                  .type = type,
+	                                  .metric = ranked->metric,
+	                                  .as_path = path->attributes ? path->attributes->as_path : NULL,
+	                                  .as_count = path->attributes ? path->attributes->as_count : 0,
+	                                  .tunnel_ids = (const char *const *)r->texts.items,
+	                                  .tunnel_count = r->texts.count,
+	                                  .effective = ranked->effective,
+	                                  .reason = reason,
+	                                  .refused = path->kind == PATH_LEARNED && d->refusal != REFUSAL_NONE,
+	                                  .origin = path->attributes ? path->attributes->origin : 0,
+	                                  .med = path->attributes ? path->attributes->med : 0,
+	                                  .communities = path->attributes ? attributes_communities(path->attributes) : NULL,
+	                                  .community_count = path->attributes ? path->attributes->community_count : 0,
+	                                  .since = shown->since,
+	                                  .state = state,
+	                                  .order = order,
+	                              }};
 	emit(r, &action);
 }
 
@@ -249,11 +248,12 @@ static bool advertises(const struct destination *d, const struct connection *con
 	return d->outcome == OUTCOME_ATTACHMENT || (g->allow_transit && !d->local && !came_from(d->group, connection));
 }
 
-// Of a learned route the AS path and the origin are told on; the MED is not (RFC 4271 §5.1.4), nor are communities.
+// Of a learned route the AS path, the origin and the communities are told on; the MED is not (RFC 4271 §5.1.4).
 static uint64_t digest_advertised(const struct attributes *attributes)
 {
 	uint64_t digest = digest_number(digest_start(), attributes ? 1 + attributes->origin : 0);
-	for (size_t i = 0; attributes && i < attributes->as_count; i++) {
+	digest = digest_number(digest, attributes ? attributes->as_count : 0);
+	for (size_t i = 0; attributes && i < attributes->as_count + attributes->community_count; i++) {
 		digest = digest_number(digest, attributes->as_path[i]);
 	}
 	return digest;
@@ -277,10 +277,14 @@ static void advertise_at(struct route *r, struct destination *d, const struct co
 	                                  .connection_id = connection->object.id,
 	                                  .node_id = presence->node->object.id,
 	                                  .destination = d->prefix,
-	                                  .as_path = d->attributes ? d->attributes->as_path : NULL,
-	                                  .as_count = d->attributes ? d->attributes->as_count : 0,
-	                                  .origin = d->attributes ? d->attributes->origin : 0,
 	                              }};
+	if (d->attributes) {
+		action.advertised.as_path = d->attributes->as_path;
+		action.advertised.as_count = d->attributes->as_count;
+		action.advertised.origin = d->attributes->origin;
+		action.advertised.communities = attributes_communities(d->attributes);
+		action.advertised.community_count = d->attributes->community_count;
+	}
 	emit(r, &action);
 }
 

@@ -106,6 +106,8 @@ def test_advertised_routes_change(up):
     assert "BGP.as_path: 65000 4200000001 7\n" in up.peer.c("show route all 10.2.0.0/16")
     up.advertise(["10.2.0.0/16"], as_path=[])
     until(lambda: "BGP.as_path: 65000\n" in up.peer.c("show route all 10.2.0.0/16"), 2, "the changed path")
+    up.advertise(["10.2.0.0/16"], as_path=[65010], communities=[65010 << 16 | 7, 0xffff0000])
+    until(lambda: "BGP.community: (65010,7) (65535,0)\n" in up.peer.c("show route all 10.2.0.0/16"), 2, "the communities")
     up.advertise(["10.1.0.0/16", "10.2.0.0/16"], gone=True)
     until(lambda: up.peer.count() == 1, 2, "one route in BIRD")
 

@@ -148,7 +148,7 @@ class World:
         if commit:
             self.tables["tunnel_status"].commit()
 
-    def advertise(self, prefixes, gone=False, as_path=()):
+    def advertise(self, prefixes, gone=False, as_path=(), communities=()):
         table = self.tables["advertised_route"]
         for prefix in prefixes:
             key = f"{CONNECTION}/{NODE}/{prefix}"
@@ -157,7 +157,8 @@ class World:
                 continue
             address, length = prefix.split("/")
             table.put(key, tables_pb2.AdvertisedRoute(vpn_connection_id=CONNECTION, destination=socket.inet_aton(address),
-                                                      prefix_length=int(length), as_path=as_path), scope=NODE)
+                                                      prefix_length=int(length), as_path=as_path,
+                                                      communities=communities), scope=NODE)
         table.commit()
 
     def start(self):

@@ -284,31 +284,21 @@ static void step_row(struct sim *sim)
 static void step_learned(struct sim *sim, unsigned i, struct route_event *event)
 {
 	unsigned prefix = below(sim, PREFIXES);
-	uint32_t path[8], communities[3];
-	size_t count = 0;
+	uint32_t path[8], communities[COMMUNITIES];
 	struct attributes_of_world learned = {.here = !event->removed,
 	                                      .metric = below(sim, 3),
 	                                      .origin = below(sim, 4) ? 0 : below(sim, 3),
 	                                      .med = below(sim, 2) ? 0 : below(sim, 3),
 	                                      .neighbour = below(sim, 2),
-	                                      .communities = below(sim, 3) ? 0 : below(sim, 8)};
+	                                      .communities = below(sim, 3) ? 0 : below(sim, 1 << COMMUNITIES)};
 	event->learned.destination = parsed[prefix];
 	event->learned.metric = learned.metric;
 	event->learned.origin = learned.origin;
 	event->learned.med = learned.med;
 	event->learned.as_count = path_of(&learned, i, path);
 	event->learned.as_path = path;
-	if (learned.communities & SHUTDOWN) {
-		communities[count++] = 0xffff0000;
-	}
-	if (learned.communities & NO_EXPORT) {
-		communities[count++] = 0xffffff01;
-	}
-	if (learned.communities & NO_ADVERTISE) {
-		communities[count++] = 0xffffff02;
-	}
 	event->learned.communities = communities;
-	event->learned.community_count = count;
+	event->learned.community_count = communities_of(&learned, communities);
 	sim->world.tunnel[i].learned[prefix] = learned;
 	send(sim, event, 't', i);
 }

@@ -73,11 +73,9 @@ static char *describe(const struct route_action *action)
 		assert_true(action->shown.effective == (action->shown.reason[0] == '\0'));
 		return text;
 	}
-	case ROUTE_TABLE_ADVERTISED: {
-		char origin[16];
-		snprintf(origin, sizeof origin, "o%u", action->advertised.origin);
-		return join(as_text(action->advertised.as_path, action->advertised.as_count), origin);
-	}
+	case ROUTE_TABLE_ADVERTISED:
+		return told_text(action->advertised.as_path, action->advertised.as_count, action->advertised.origin,
+		                 action->advertised.communities, action->advertised.community_count);
 	case ROUTE_TABLE_VPC: {
 		char *as = as_text(action->vpc.as_path, action->vpc.as_count);
 		char *text =

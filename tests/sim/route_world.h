@@ -23,7 +23,8 @@ static const char *const pool[] = {"10.0.0.0/16",   "10.0.0.0/24", "10.0.1.0/24"
 enum { PREFIXES = sizeof pool / sizeof pool[0], DEFAULT_ROUTE = 5 };
 static const char *const addresses[] = {"192.168.7.9", "fd00:1::9", "10.0.1.200", "172.16.0.1"};
 enum { ADDRESSES = sizeof addresses / sizeof addresses[0] };
-enum { SHUTDOWN = 1, NO_EXPORT = 2, NO_ADVERTISE = 4 }; // communities, as bits
+enum { COMMUNITIES = 4, SHUTDOWN = 1, NO_EXPORT = 2, NO_ADVERTISE = 4 }; // communities, as bits
+static const uint32_t community_pool[COMMUNITIES] = {0xffff0000, 0xffffff01, 0xffffff02, 65100u << 16 | 7};
 
 struct attributes_of_world {
 	bool here;
@@ -100,6 +101,17 @@ static inline size_t path_of(const struct attributes_of_world *learned, unsigned
 	return learned->metric;
 }
 
+static inline size_t communities_of(const struct attributes_of_world *learned, uint32_t out[static COMMUNITIES])
+{
+	size_t count = 0;
+	for (unsigned i = 0; i < COMMUNITIES; i++) {
+		if (learned->communities >> i & 1) {
+			out[count++] = community_pool[i];
+		}
+	}
+	return count;
+}
+
 static inline char *join(char *text, const char *more)
 {
 	char *joined = format_text("%s %s", text, more);
@@ -113,6 +125,20 @@ static inline char *as_text(const uint32_t *path, size_t count)
 	for (size_t i = 0; i < count; i++) {
 		char number[16];
 		snprintf(number, sizeof number, "%u", path[i]);
+		text = join(text, number);
+	}
+	return text;
+}
+
+// What a connection is told of a route.
+static inline char *told_text(const uint32_t *path, size_t path_length, unsigned origin, const uint32_t *communities,
+                              size_t community_count)
+{
+	char number[16];
+	snprintf(number, sizeof number, "o%u", origin);
+	char *text = join(as_text(path, path_length), number);
+	for (size_t i = 0; i < community_count; i++) {
+		snprintf(number, sizeof number, "%x", communities[i]);
 		text = join(text, number);
 	}
 	return text;

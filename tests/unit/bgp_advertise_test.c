@@ -133,6 +133,43 @@ static void a_path_that_is_too_long(void **state)
 	assert_int_equal(bgp_count(bgp, BGP_COUNT_UNADVERTISABLE), 1);
 }
 
+static void advertise_with(const uint32_t *path, size_t path_length, const uint32_t *communities, size_t count)
+{
+	struct bgp_advertisement one = {.export = "vpn-1",
+	                                .destination = {0x0a000000, 24},
+	                                .as_path = path,
+	                                .as_path_length = path_length,
+	                                .communities = communities,
+	                                .community_count = count};
+	step((struct bgp_event){.kind = BGP_EVENT_ADVERTISE, .advertisements = &one, .count = 1});
+}
+
+static void communities(void **state)
+{
+	(void)state;
+	uint32_t many[1000], path[500];
+	for (uint32_t i = 0; i < 1000; i++) {
+		many[i] = 65010u << 16 | i;
+		path[i / 2] = 100000;
+	}
+	established();
+	advertise_with(path, 1, many + 7, 2);
+	expect_sent(19, "0000 0023 40010100 40020a 02020000fde8000186a0 400304a9fe0a01 c00808 fdf20007 fdf20008 180a0000");
+	advertise_with(path, 1, many + 7, 1); // one of them less is news
+	expect_sent(19, "0000 001f 40010100 40020a 02020000fde8000186a0 400304a9fe0a01 c00804 fdf20007 180a0000");
+	// As many as go into one UPDATE beside the path.
+	advertise_with(path, 0, many, 1000);
+	assert_int_equal(sent_length, 19 + 4 + 4 + (3 + 2 + 4) + 7 + (4 + 4000) + 4);
+	advertise_with(path, 1, many, 999);
+	expect_sent(19, "0004 180a0000 0000");
+	assert_int_equal(bgp_count(bgp, BGP_COUNT_UNADVERTISABLE), 1);
+	advertise_with(path, 500, many, 250);
+	assert_int_equal(count_messages(), 1);
+	advertise_with(path, 500, many, 251);
+	expect_sent(19, "0004 180a0000 0000");
+	assert_int_equal(bgp_count(bgp, BGP_COUNT_UNADVERTISABLE), 2);
+}
+
 // End-of-RIB waits until all there is has been said to us: before, the peer would drop what it still has from us as stale (RFC
 // 4724 §4.1, §4.2).
 static void end_of_rib_waits(void **state)
@@ -186,6 +223,7 @@ int main(void)
 	    test(a_path_that_is_too_long),
 	    test(end_of_rib_waits),
 	    test(a_connection_that_leaves),
+	    test(communities),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

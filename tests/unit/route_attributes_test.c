@@ -125,6 +125,29 @@ static void test_origin_is_told_on(void **state)
 	region_free(&region);
 }
 
+// What the customer has marked its routes with reaches the other customers, GRACEFUL_SHUTDOWN too (RFC 1997, RFC 8326).
+static void test_communities_are_told_on(void **state)
+{
+	(void)state;
+	static const char told[] = "vpn-2/node-b/192.168.0.0/16";
+	struct region region = region_of_tutorial();
+	gateway(&region, "bgw", true);
+	connection(&region, "vpn-2", "bgw", true);
+	tunnel(&region, "tun-c", "vpn-2", "node-b");
+	learn_with(&region, "tun-a", net, 65010, 0, IGP, 65010u << 16 | 7);
+	assert_row(&region, ROUTE_TABLE_ADVERTISED, told, "65010 origin 0 65010:7");
+	learn_with(&region, "tun-a", net, 65010, 0, IGP, 65010u << 16 | 8); // another one is news
+	assert_row(&region, ROUTE_TABLE_ADVERTISED, told, "65010 origin 0 65010:8");
+	learn_with(&region, "tun-a", net, 65010, 0, IGP, SHUTDOWN);
+	assert_row(&region, ROUTE_TABLE_ADVERTISED, told, "65010 origin 0 65535:0");
+	// A community is not the next AS of a path.
+	learn_with(&region, "tun-a", net, 65010, 0, IGP, 65011);
+	assert_row(&region, ROUTE_TABLE_ADVERTISED, told, "65010 origin 0 0:65011");
+	learn(&region, "tun-a", "192.168.0.0/16", 2);
+	assert_row(&region, ROUTE_TABLE_ADVERTISED, told, "65010 65011 origin 0");
+	region_free(&region);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -134,6 +157,7 @@ int main(void)
 	    cmocka_unit_test(test_med_of_what_may_not_forward),
 	    cmocka_unit_test(test_kept_from_other_connections),
 	    cmocka_unit_test(test_origin_is_told_on),
+	    cmocka_unit_test(test_communities_are_told_on),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

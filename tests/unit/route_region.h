@@ -77,6 +77,12 @@ static inline char *region_describe(const struct route_action *action)
 		}
 		list = text;
 		text = format_text("%s origin %u", list, action->advertised.origin);
+		for (size_t i = 0; i < action->advertised.community_count; i++) {
+			free(list);
+			list = text;
+			text = format_text("%s %u:%u", list, action->advertised.communities[i] >> 16,
+			                   action->advertised.communities[i] & 0xffff);
+		}
 		break;
 	case ROUTE_TABLE_VPC:
 		text =
