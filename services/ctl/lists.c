@@ -131,8 +131,8 @@ int events(struct call *call)
 
 int routes(struct call *call)
 {
-	static const char *const columns[] = {"destination", "nextHopType", "nextHopId", "type",   "metric",
-	                                      "asPath",      "tunnelIds",   "state",     "reason", "since"};
+	static const char *const columns[] = {"destination", "nextHopType", "nextHopId", "type",  "metric", "asPath", "origin",
+	                                      "med",         "communities", "tunnelIds", "state", "reason", "since"};
 	const char *parameters[][2] = {{"table", arguments_take(call->arguments, "table")},
 	                               {"destination", arguments_take(call->arguments, "destination")}};
 	char *path = format_text("%s/routes", call->path);

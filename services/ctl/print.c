@@ -7,8 +7,9 @@
 #include <string.h>
 
 #include "common/base/alloc.h"
+#include "common/base/invariant.h"
 
-enum { COLUMNS_MAX = 12, GAP = 2 };
+enum { COLUMNS_MAX = 16, GAP = 2 };
 
 void print_json(const json_t *json)
 {
@@ -92,6 +93,7 @@ void print_table(const json_t *items, const char *const *columns, size_t column_
 	size_t rows = json_array_size(items) + 1;
 	char **cells = allocate_array(rows * column_count, sizeof *cells);
 	size_t widths[COLUMNS_MAX] = {0};
+	invariant(column_count <= COLUMNS_MAX);
 	for (size_t row = 0; row < rows; row++) {
 		for (size_t i = 0; i < column_count; i++) {
 			char *text =

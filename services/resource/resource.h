@@ -137,6 +137,10 @@ struct shown_route {
 	uint32_t metric;
 	const uint32_t *as_path;
 	size_t as_path_length;
+	bool learned; // by BGP: it has an origin, a MED and communities
+	uint32_t origin, med;
+	const uint32_t *communities;
+	size_t community_count;
 	const char *const *tunnel_ids;
 	const char *group_id; // SHOWN_VPC: in place of tunnel_ids, the group whose members they are; may be NULL
 	size_t tunnel_count;

@@ -36,8 +36,8 @@ static const char **text_of(struct shown_route *route, size_t i)
 static struct route_report *copy_route(const struct shown_route *from)
 {
 	struct shown_route copy = *from;
-	size_t size =
-	    sizeof(struct route_report) + from->tunnel_count * sizeof(char *) + from->as_path_length * sizeof(uint32_t);
+	size_t size = sizeof(struct route_report) + from->tunnel_count * sizeof(char *) +
+	              (from->as_path_length + from->community_count) * sizeof(uint32_t);
 	for (size_t i = 0; i < ROUTE_TEXTS; i++) {
 		size += *text_of(&copy, i) ? strlen(*text_of(&copy, i)) + 1 : 0;
 	}
@@ -48,6 +48,7 @@ static struct route_report *copy_route(const struct shown_route *from)
 	uint8_t *at = (uint8_t *)(report + 1);
 	const char **tunnels = take(&at, from->tunnel_ids, from->tunnel_count * sizeof(char *));
 	copy.as_path = take(&at, from->as_path, from->as_path_length * sizeof(uint32_t));
+	copy.communities = take(&at, from->communities, from->community_count * sizeof(uint32_t));
 	for (size_t i = 0; i < from->tunnel_count; i++) {
 		tunnels[i] = take(&at, from->tunnel_ids[i], strlen(from->tunnel_ids[i]) + 1);
 	}

@@ -24,6 +24,35 @@ static void set_if(struct record *row, const char *path, const char *text)
 }
 
 // ---- routes ----
+// Of a route learned by BGP: what decides between routes of one AS path length (RFC 4271 §5.1.1, §5.1.4), and what the customer
+// marked it with (RFC 1997).
+static void show_attributes(struct record *out, const struct shown_route *route)
+{
+	static const char *const origins[] = {"IGP", "EGP", "INCOMPLETE"};
+	static const struct {
+		uint32_t community;
+		const char *name;
+	} well_known[] = {{0xffffff01, "NO_EXPORT"},
+	                  {0xffffff02, "NO_ADVERTISE"},
+	                  {0xffffff03, "NO_EXPORT_SUBCONFED"},
+	                  {0xffff0000, "GRACEFUL_SHUTDOWN"}};
+	if (route->origin < sizeof origins / sizeof origins[0]) {
+		record_set_text(out, "origin", origins[route->origin]);
+	}
+	record_set_number(out, "med", route->med);
+	for (size_t i = 0; i < route->community_count; i++) {
+		uint32_t community = route->communities[i];
+		char text[32];
+		snprintf(text, sizeof text, "%u:%u", community >> 16, community & 0xffff);
+		for (size_t k = 0; k < sizeof well_known / sizeof well_known[0]; k++) {
+			if (well_known[k].community == community) {
+				snprintf(text, sizeof text, "%s", well_known[k].name);
+			}
+		}
+		record_append_text(out, "communities", text);
+	}
+}
+
 static void show_route(const struct resource *resource, struct record *out, const struct shown_route *route)
 {
 	const struct group_report *group = route->group_id ? map_find_text(resource->groups, route->group_id) : NULL;
@@ -40,6 +69,9 @@ static void show_route(const struct resource *resource, struct record *out, cons
 	record_set_number(out, "metric", route->metric);
 	for (size_t i = 0; i < route->as_path_length; i++) {
 		record_append_number(out, "asPath", route->as_path[i]);
+	}
+	if (route->learned) {
+		show_attributes(out, route);
 	}
 	for (size_t i = 0; i < route->tunnel_count; i++) {
 		record_append_text(out, "tunnelIds", route->tunnel_ids[i]);

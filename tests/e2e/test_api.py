@@ -359,7 +359,8 @@ def test_bus(service):
     gateway, table = rows["border-gateways"]["id"], rows["vpc-route-tables"]["id"]
     shown_rows.put("1", T.BorderGatewayRouteRow(border_gateway_id=gateway, kind=T.BorderGatewayRouteRow.EFFECTIVE, destination="192.168.0.0/16",
                                                 next_hop_type="VPN_CONNECTION", next_hop_id=connection, type="EBGP", metric=1, as_path=[65010],
-                                                tunnel_ids=[tunnel], effective=True, since=1700000000000))
+                                                tunnel_ids=[tunnel], effective=True, since=1700000000000, origin=1, med=20,
+                                                communities=[65010 << 16 | 7, 0xffffff01]))
     groups.put("nhg-1", T.NextHopGroup(id="nhg-1", members=[T.NextHopMember(tunnel_id=tunnel)]))
     vpc_rows.put("1", T.VpcRoute(vpc_route_table_id=table, vpc_id=rows["vpcs"]["id"], destination=bytes([192, 168, 0, 0]), prefix_length=16,
                                  type="PROPAGATED", border_gateway_id=gateway, next_hop_group_id="nhg-1", effective=True))
@@ -367,10 +368,11 @@ def test_bus(service):
         own.complete()
     service.wait_until(lambda: admin.show("border-gateways", gateway).get("routeTables", {}).get("effectiveRoutes") == [
         {"destination": "192.168.0.0/16", "nextHopType": "VPN_CONNECTION", "nextHopId": connection, "type": "EBGP", "metric": 1, "asPath": [65010],
-         "tunnelIds": [tunnel], "state": "EFFECTIVE", "since": "2023-11-14T22:13:20.000Z"}], 60)  # a refused table is asked for again after ten seconds
+         "tunnelIds": [tunnel], "state": "EFFECTIVE", "since": "2023-11-14T22:13:20.000Z", "origin": "EGP", "med": 20,
+         "communities": ["65010:7", "NO_EXPORT"]}], 60)  # a refused table is asked for again after ten seconds
     service.wait_until(lambda: admin.show("vpc-route-tables", table)["routes"] == [
         {"destination": "192.168.0.0/16", "nextHopType": "BORDER_GATEWAY", "nextHopId": gateway, "type": "PROPAGATED", "metric": 0, "asPath": [],
-         "tunnelIds": [tunnel], "state": "EFFECTIVE"}])
+         "tunnelIds": [tunnel], "state": "EFFECTIVE", "communities": []}])
     assert "routeTables" not in admin.list("border-gateways")[0]
     # A deleted tunnel leaves every table.
     admin.change("vpn-tunnels", tunnel, adminState="DOWN")

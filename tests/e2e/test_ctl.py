@@ -155,7 +155,8 @@ def test_route_tables(lab, tutorial):
         lab.status(tunnel["id"], T.TunnelStatus.UP, node)
         lab.tables[node, "bgp_session"].put(tunnel["id"], T.BgpSession(tunnel_id=tunnel["id"], state="Established", remote_asn=65010))
         lab.tables[node, "bgp_session"].commit()
-        route = T.LearnedRoute(tunnel_id=tunnel["id"], destination=bytes([192, 168, 0, 0]), prefix_length=16, as_path=[65010], as_path_length=1)
+        route = T.LearnedRoute(tunnel_id=tunnel["id"], destination=bytes([192, 168, 0, 0]), prefix_length=16, as_path=[65010], as_path_length=1,
+                               med=20, has_med=True, communities=[65010 << 16 | 7])
         lab.tables[node, "learned_route"].put(f"{tunnel['id']}/192.168.0.0/16", route)
         lab.tables[node, "learned_route"].commit()
 
@@ -169,6 +170,7 @@ def test_route_tables(lab, tutorial):
     line = next(line for line in effective.splitlines() if line.startswith("192.168.0.0/16"))
     assert "EBGP" in line and a["id"] in line and b["id"] in line and "EFFECTIVE" in line
     (line,) = [row for row in lab.ok("border-gateway", "routes", "edge", "--destination", "192.168.0.0/16").splitlines() if "EBGP" in row]
+    assert " IGP " in line and " 20 " in line and " 65010:7 " in line
     assert a["id"] in line and lab.json("border-gateway", "routes", "edge", "--table", "STATIC") == {"items": []}
     assert "table" in lab.refused(1, "border-gateway", "routes", "edge", "--table", "LEARNED")
     table = lab.json("vpc", "show", "prod")["defaultRouteTableId"]

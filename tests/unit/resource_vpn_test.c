@@ -362,6 +362,11 @@ static void test_routes_shown(void **state)
 	                            .metric = 1,
 	                            .as_path = (uint32_t[]){65010},
 	                            .as_path_length = 1,
+	                            .learned = true,
+	                            .origin = 2,
+	                            .med = 77,
+	                            .communities = (uint32_t[]){65010u << 16 | 7, 0xffffff01, 0xffff0000, 65010u << 16 | 65535},
+	                            .community_count = 4,
 	                            .tunnel_ids = tunnels,
 	                            .tunnel_count = 1,
 	                            .effective = true,
@@ -373,6 +378,12 @@ static void test_routes_shown(void **state)
 	const struct record *view = record_at(shown, "routeTables.effectiveRoutes", 0);
 	assert_true(record_is(view, "state", "EFFECTIVE") && record_is(view, "nextHopType", "VPN_CONNECTION"));
 	assert_int_equal(record_number_at(view, "asPath", 0), 65010);
+	assert_true(record_is(view, "origin", "INCOMPLETE") && record_number(view, "med") == 77);
+	static const char *const communities[] = {"65010:7", "NO_EXPORT", "GRACEFUL_SHUTDOWN", "65010:65535"};
+	assert_int_equal(record_count(view, "communities"), 4);
+	for (size_t i = 0; i < 4; i++) {
+		assert_string_equal(record_text_at(view, "communities", i), communities[i]);
+	}
 	assert_string_equal(record_text_at(view, "tunnelIds", 0), "tun-1");
 	record_free(&shown);
 	// A VPC's route names a group; its members are looked up when it is shown.
