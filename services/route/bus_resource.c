@@ -194,7 +194,26 @@ static const char *take_host(void *context, const struct row_key *key, const voi
 	return row && !usable ? "its fabric address is not an address" : NULL;
 }
 
+static size_t default_of(const char *field)
+{
+	return (size_t)strtoull(field_rule_find(RESOURCE_QUOTA, field)->fallback, NULL, 10);
+}
+
+static const char *take_quota(void *context, const struct row_key *key, const void *message)
+{
+	const Twinspan__Quota *row = message;
+	struct route_event event = {.kind = ROUTE_QUOTA, .id = key->text, .removed = !row};
+	if (row) {
+		event.quota.static_routes = row->has_static_routes ? row->static_routes : default_of("staticRoutes");
+		event.quota.learned_routes = row->has_learned_routes ? row->learned_routes : default_of("learnedRoutes");
+	}
+	route_bus_step(context, &event);
+	return NULL;
+}
+
+enum { INPUT_QUOTA };
 static const struct feed_kind inputs[] = {
+    [INPUT_QUOTA] = {"quota", &twinspan__quota__descriptor, take_quota, route_bus_settle},
     {"border_gateway", &twinspan__border_gateway__descriptor, take_border_gateway, route_bus_settle},
     {"vpc", &twinspan__vpc__descriptor, take_vpc, route_bus_settle},
     {"subnet", &twinspan__subnet__descriptor, take_subnet, route_bus_settle},
@@ -207,40 +226,6 @@ static const struct feed_kind inputs[] = {
 };
 enum { INPUTS = sizeof inputs / sizeof inputs[0] };
 
-// ---- quotas: the key of the defaults is empty, which a feed does not take ----
-static size_t default_of(const char *field)
-{
-	return (size_t)strtoull(field_rule_find(RESOURCE_QUOTA, field)->fallback, NULL, 10);
-}
-
-static void take_quota(struct route_bus *bus, const char *tenant, const Twinspan__Quota *row)
-{
-	struct route_event event = {.kind = ROUTE_QUOTA, .id = tenant, .removed = !row};
-	if (row) {
-		event.quota.static_routes = row->has_static_routes ? row->static_routes : default_of("staticRoutes");
-		event.quota.learned_routes = row->has_learned_routes ? row->learned_routes : default_of("learnedRoutes");
-	}
-	route_bus_step(bus, &event);
-}
-
-static void quotas_changed(void *context, const struct replica_row *rows, size_t count)
-{
-	struct route_bus *bus = context;
-	for (size_t i = 0; i < count; i++) {
-		char *tenant = format_text("%.*s", (int)rows[i].key.length, (const char *)rows[i].key.data);
-		Twinspan__Quota *row =
-		    rows[i].removed ? NULL : twinspan__quota__unpack(NULL, rows[i].value.length, rows[i].value.data);
-		if (!row && !rows[i].removed) {
-			metric_add(bus->unusable, 1);
-			log_limited(LOG_ERROR, "row-not-usable", "table", "quota", "key", tenant, NULL);
-		}
-		take_quota(bus, tenant, row);
-		twinspan__quota__free_unpacked(row, NULL);
-		free(tenant);
-	}
-	route_bus_settle(bus);
-}
-
 bool resource_heard(const struct route_bus *bus)
 {
 	for (size_t i = 0; i < bus->feed_count; i++) {
@@ -248,23 +233,21 @@ bool resource_heard(const struct route_bus *bus)
 			return false;
 		}
 	}
-	return bus->feed_count == INPUTS && bus->quotas && replica_has_snapshot(bus->quotas);
+	return bus->feed_count == INPUTS;
 }
 
 void resource_start(struct route_bus *bus)
 {
-	bus->quotas = replica_new(bus->bus, "resource", "quota", "", quotas_changed, bus);
-	replica_on_state(bus->quotas, route_bus_check_complete, bus);
 	for (size_t i = 0; i < INPUTS; i++) {
 		bus->feeds[i] = feed_new(bus->bus, "resource", &inputs[i], "", bus);
 		bus->feed_count = i + 1;
 		feed_on_state(bus->feeds[i], route_bus_check_complete, bus);
 	}
+	feed_take_empty_key(bus->feeds[INPUT_QUOTA]); // the defaults of a tenant without one
 }
 
 void resource_free(struct route_bus *bus)
 {
-	replica_free(&bus->quotas);
 	for (size_t i = 0; i < bus->feed_count; i++) {
 		feed_free(&bus->feeds[i]);
 	}

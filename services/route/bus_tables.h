@@ -25,7 +25,6 @@ struct route_bus {
 	struct table *tables[ROUTE_TABLE_COUNT];
 	struct feed *feeds[16]; // of resource's tables
 	size_t feed_count;
-	struct replica *quotas;
 	struct node_services nodes[NODE_SERVICES];
 	struct map *silences; // node -> struct node_silence
 	struct map *refusals; // keys of shown rows whose prefix is refused, as far as it was said in the log

@@ -228,6 +228,9 @@ def test_quotas_are_the_resources(region):
         put_learned(nodes["node-a"]["learned"], "tun-a", f"192.168.{100 + i}.0/24")
     nodes["node-a"]["learned"].commit()
     effective.wait(lambda rows: len(rows) == 4 + 4)
+    tables["quota"].put("", R.Quota(static_routes=50, learned_routes=2))  # of a tenant without one of its own
+    tables["quota"].commit()
+    effective.wait(lambda rows: len(rows) == 2 + 2)
     tables["quota"].put("acme", R.Quota(id="acme", learned_routes=3))  # the rest of it: the defaults
     tables["quota"].commit()
     effective.wait(lambda rows: len(rows) == 2 + 3)

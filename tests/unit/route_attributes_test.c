@@ -21,6 +21,12 @@ static void test_graceful_shutdown(void **state)
 	assert_string_equal(through(&region, key), "tun-b of vpn");
 	tunnel_is(&region, "tun-b", false); // better than nothing
 	assert_string_equal(through(&region, key), "tun-a of vpn");
+	// The metric comes before it.
+	tunnel_is(&region, "tun-b", true);
+	learn(&region, "tun-b", net, 2);
+	assert_string_equal(through(&region, key), "tun-a of vpn");
+	assert_row(&region, ROUTE_TABLE_SHOWN, "bgw/PROPAGATED/192.168.0.0/16/tun-b",
+	           "EBGP vpn 2 [tun-b] the EBGP route to vpn is preferred: its AS path is shorter");
 	region_free(&region);
 }
 
