@@ -149,7 +149,7 @@ sim: $(SIM)
 fuzz-targets: $(FUZZ)
 
 # tests/tools/<service>_<name>.c: a small program for the end-to-end tests, linked with that service's core and shell but for its main.c;
-# tests/tools/<name>.c without a service's name in front stands alone.
+# with a part of common/ in front of its name, with that part; tests/tools/<name>.c without either stands alone.
 TOOL_C = $(wildcard tests/tools/*.c)
 TOOLS = $(TOOL_C:tests/tools/%.c=$(B)/test/tools/%)
 define tool_rule
@@ -158,6 +158,11 @@ $(B)/test/tools/$(basename $(notdir $(1))): $(B)/obj/$(basename $(1)).o $(filter
 	@mkdir -p $$(@D)
 	$$(call say,LD)
 	$(Q)$(CC) $(LDFLAGS) -o $$@ $$^ $$(LIBS_$(call part_of,$(1)))
+else ifneq ($(filter $(COMMON),$(call part_of,$(1))),)
+$(B)/test/tools/$(basename $(notdir $(1))): $(B)/obj/$(basename $(1)).o $(SHELL_LIBS)
+	@mkdir -p $$(@D)
+	$$(call say,LD)
+	$(Q)$(CC) $(LDFLAGS) -o $$@ $$^ $$(IO_LIBS)
 else
 $(B)/test/tools/$(basename $(notdir $(1))): $(B)/obj/$(basename $(1)).o
 	@mkdir -p $$(@D)
@@ -166,11 +171,13 @@ $(B)/test/tools/$(basename $(notdir $(1))): $(B)/obj/$(basename $(1)).o
 endif
 endef
 $(foreach t,$(TOOL_C),$(eval $(call tool_rule,$(t))))
-.PHONY: test-tools test fuzz mutants demo up down bench flood syscalls
+.PHONY: test-tools test fuzz mutants demo up down bench flood syscalls peers
 test-tools: $(TOOLS)
 
 syscalls: all test-tools # how many system calls an idle region's services make; ONLY=name for one
 	@$(PYTHON) tests/perf/syscalls.py $(ONLY)
+peers: all test-tools # what a hundred idle nodes cost resource and route; NODES=300 for more
+	@$(PYTHON) tests/perf/bus_peers.py $(NODES)
 
 test: # build and run all tests; the last line says how many passed
 	@tests/run
