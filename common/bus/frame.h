@@ -10,9 +10,10 @@
 enum {
 	BUS_TICK_MS = 1000,
 	// Nothing is said while there is nothing to say. What is out and not answered is asked for with the next tick; beyond
-	// that a replica repeats what it has applied now and then, so that an owner that does not know it any more says so.
-	BUS_REPEAT_TICKS = 30,
-	BUS_SILENT_TICKS = 100, // without a word from a peer, until the owner lets go of it
+	// that a replica repeats what it has applied now and then, so that an owner that does not know it any more says so. No
+	// connection loses anything and lives on, so this is for what nobody thought of, and seldom.
+	BUS_REPEAT_TICKS = 300,
+	BUS_SILENT_TICKS = 1000, // without a word from a peer, until the owner lets go of it
 };
 
 Twinspan__BusFrame *bus_frame_read(struct bytes octets);

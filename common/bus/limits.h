@@ -21,7 +21,7 @@ enum {
 	SNAPSHOT_WINDOW = 16,              // frames of one snapshot that were sent and have not arrived
 
 	// A replica. A lazy batch is answered after so many ticks, octets or batches, whichever is first.
-	BUS_LAZY_TICKS = 5,
+	BUS_LAZY_TICKS = 30,
 	BUS_LAZY_OCTETS = 64 * 1024,
 	BUS_LAZY_BATCHES = 16,
 	REFUSED_TICKS = 10,             // until a stream that the owner refused is tried again

@@ -23,10 +23,8 @@ enum {
 	MOST_COMMITS = 600, // of one incarnation
 	PACKETS = 1024,
 	STEPS = 250,
-	CALM_STEPS = 150,        // until all must be equal: on an orderly network; on one that lost what nobody missed,
-	ROUGH_CALM_STEPS = 1000, // until a replica has repeated what it applied (BUS_REPEAT_TICKS)
-	ABSENT = 0,              // a value
-	PADDING = 15000,         // octets of a value in some seeds: then a change takes several frames
+	ABSENT = 0,      // a value
+	PADDING = 15000, // octets of a value in some seeds: then a change takes several frames
 };
 
 static const char *const reader_names[READERS] = {"route", "esp.node-a", "esp.node-b"};
@@ -474,9 +472,9 @@ static inline void release_some(struct world *world, struct follower *reader)
 	}
 }
 
-static inline void advance(struct world *world)
+static inline void advance_by(struct world *world, int64_t milliseconds)
 {
-	world->time += random_below(&world->random, 120);
+	world->time += milliseconds;
 	for (struct packet *packet = next_due(world); packet; packet = next_due(world)) {
 		deliver(world, packet);
 	}
@@ -491,6 +489,11 @@ static inline void advance(struct world *world)
 	for (int i = 0; i < READERS; i++) {
 		release_some(world, &world->readers[i]);
 	}
+}
+
+static inline void advance(struct world *world)
+{
+	advance_by(world, random_below(&world->random, 120));
 }
 
 #endif
