@@ -22,6 +22,7 @@ struct esp_bus {
 	struct replica *ike_sa; // given back as they are
 	struct map *routes;     // key of an effective_route row: struct known_route
 	struct deadline report;
+	bool told; // of an SA, by this report
 	instant counters_told, counters_at; // 0: never yet; when they are due, INSTANT_NEVER: nothing moved since
 	int64_t wall_offset;
 	uint64_t started;

@@ -36,6 +36,7 @@ static void report_sa(void *context, const struct esp_sa_usage *usage)
 	row.packets_out = usage->packets_out;
 	row.last_in = wall_of(bus, usage->last_in);
 	row.sequence_out = usage->sequence_out;
+	row.resting = usage->resting;
 	if (usage->seen.length != 0) {
 		row.seen_remote_address =
 		    (ProtobufCBinaryData){.len = usage->seen.length, .data = (uint8_t *)(uintptr_t)usage->seen.octets};
@@ -44,6 +45,7 @@ static void report_sa(void *context, const struct esp_sa_usage *usage)
 	char key[KEY_TEXT + 16];
 	snprintf(key, sizeof key, "%s/%08" PRIx32, usage->tunnel, usage->inbound_spi);
 	row_put(bus->sa_usage, bus->parts.node, text_bytes(key), &row.base);
+	bus->told = true;
 }
 
 static void report_tunnel(void *context, const struct esp_tunnel_usage *usage)
@@ -59,12 +61,12 @@ static void report_tunnel(void *context, const struct esp_tunnel_usage *usage)
 	row_put(bus->tunnel_counters, "", text_bytes(usage->id), &row.base);
 }
 
-// The tunnels' figures are for people to look at, and no decision waits for them: they are told every five seconds while
-// packets move, and once more after they rest.
+// The tunnels' figures are for people to look at, and no decision waits for them: they are told about every five seconds while
+// packets move, together with an SA's where that is told then, and once more after they rest.
 static void report_counters(struct esp_bus *bus, bool moving)
 {
 	instant time = now();
-	if (time < bus->counters_at) {
+	if (time < bus->counters_at && !(bus->told && bus->counters_at - time < COUNTERS_INTERVAL / 4)) {
 		return;
 	}
 	esp_each_tunnel(bus->parts.esp, true, report_tunnel, bus);
@@ -80,6 +82,7 @@ void bus_report(void *context)
 {
 	struct esp_bus *bus = context;
 	set_wall_offset(bus);
+	bus->told = false;
 	size_t open = esp_look(bus->parts.esp, report_sa, bus);
 	if (open == 0) {
 		bus->parts.rested(bus->parts.context);

@@ -164,6 +164,7 @@ struct esp_sa_usage {
 	instant last_in;                                       // 0: none yet
 	uint64_t sequence_out;                                 // the highest number taken
 	struct outer seen;                                     // where the peer's packets come from; length 0: the SA's own
+	bool resting;                                          // no packet for a while; the next one is told of at once
 };
 struct esp_tunnel_usage {
 	const char *id;

@@ -7,15 +7,15 @@ enum {
 	SILENT_PACKETS = 4, // so many: an acknowledgement may come a little late, but not of all of them
 	MANY_PACKETS = 1000,
 	MANY_LOOKS = 2,
-	STILL_LOOKS = 3,
-	LATEST_LOOKS = 5,
+	STILL_LOOKS = 7, // at rest: longer than BGP's keepalives are apart
+	LATEST_LOOKS = 10,
 };
 
 // What is equal here is equal to whoever is told; a number can be taken without a packet, and says nothing then.
 static bool same_sa_usage(const struct esp_sa_usage *a, const struct esp_sa_usage *b)
 {
 	return a->tunnel == b->tunnel && a->packets_in == b->packets_in && a->packets_out == b->packets_out &&
-	       a->last_in == b->last_in && outer_equal(&a->seen, &b->seen);
+	       a->last_in == b->last_in && outer_equal(&a->seen, &b->seen) && a->resting == b->resting;
 }
 
 // What this look found, beside the one before.
@@ -28,7 +28,7 @@ static void look(struct sa_report *report, const struct esp_sa_usage *usage)
 	} else if (usage->packets_out > report->answered && report->silent < SILENT_LOOKS) {
 		report->silent++;
 	}
-	report->still = heard || sent ? 0 : report->still + 1;
+	report->still = heard || sent ? 0 : report->still < STILL_LOOKS ? report->still + 1 : STILL_LOOKS;
 	report->packets_in = usage->packets_in;
 	report->packets_out = usage->packets_out;
 }
@@ -39,17 +39,18 @@ static bool is_silent(const struct sa_report *report, const struct esp_sa_usage 
 	return report->silent >= SILENT_LOOKS || (report->silent > 0 && usage->packets_out - report->answered >= SILENT_PACKETS);
 }
 
-// Whether `usage`, which is not what was told, is to be told now. What decides about the peer is told at once: its first packet
-// on an SA, another port, its silence and the end of that. The rest can wait until there is a lot of it, it has come to rest, or
-// the last time is long ago, so that a keepalive of BGP does not cost a row.
+// Whether there is something to tell, and it is to be told now. What decides about the peer is told at once: a new SA, the
+// peer's first packet on it, another port, its silence and the end of that, rest and the end of that. The rest can wait until
+// there is a lot of it or the last time is long ago, so that a keepalive of BGP does not cost a row.
 static bool is_due(const struct sa_report *report, const struct esp_sa_usage *usage, bool silent)
 {
 	const struct esp_sa_usage *told = &report->told;
 	uint64_t packets = usage->packets_in - told->packets_in + usage->packets_out - told->packets_out;
 	bool news = told->tunnel != usage->tunnel || (told->packets_in == 0 && usage->packets_in > 0) ||
-	            !outer_equal(&told->seen, &usage->seen) || silent != report->told_silent;
+	            !outer_equal(&told->seen, &usage->seen) || silent != report->told_silent ||
+	            usage->resting != told->resting;
 	unsigned patience = packets >= MANY_PACKETS || silent ? MANY_LOOKS : LATEST_LOOKS;
-	return news || report->still >= STILL_LOOKS || report->waited >= patience;
+	return news || report->waited >= patience;
 }
 
 static bool same_tunnel_usage(const struct esp_tunnel_usage *a, const struct esp_tunnel_usage *b)
@@ -122,18 +123,17 @@ size_t esp_look(struct esp *esp, void (*tell)(void *context, const struct esp_sa
 		struct sa_report *report = &sa->report;
 		struct esp_sa_usage usage = usage_of(esp, sa);
 		look(report, &usage);
-		if (same_sa_usage(&report->told, &usage)) {
-			continue;
-		}
-		bool silent = is_silent(report, &usage);
-		open++;
-		report->waited++;
-		if (is_due(report, &usage, silent)) {
+		usage.resting = report->still == STILL_LOOKS || !report->told.tunnel;
+		bool same = same_sa_usage(&report->told, &usage), silent = is_silent(report, &usage);
+		report->waited = same ? 0 : report->waited + 1;
+		if (!same && is_due(report, &usage, silent)) {
 			report->told = usage;
 			report->told_silent = silent;
 			report->waited = 0;
+			same = true;
 			tell(context, &usage);
 		}
+		open += !same || !usage.resting; // that it rests is to be told yet
 	}
 	return open;
 }

@@ -58,7 +58,8 @@ static const char *take_usage(void *context, const struct row_key *key, const vo
 	                                    .bytes_out = row->bytes_out,
 	                                    .packets_out = row->packets_out,
 	                                    .sequence_out = row->sequence_out,
-	                                    .last_in = INSTANT_NEVER}};
+	                                    .last_in = INSTANT_NEVER,
+	                                    .resting = row->resting}};
 	uint64_t wall = wall_clock();
 	if (row->last_in != 0) {
 		event.usage.last_in = now() - MILLISECONDS(row->last_in < wall ? wall - row->last_in : 0);

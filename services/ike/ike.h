@@ -88,6 +88,7 @@ struct sa_usage { // what the dataplane says of one child SA
 	instant last_in;            // of the last packet that authenticated; INSTANT_NEVER: none yet
 	struct address seen_remote; // length 0: as the SA has it
 	uint16_t seen_remote_port;
+	bool resting; // no packet for a while, and the next one is told of at once
 };
 
 struct ike_event {

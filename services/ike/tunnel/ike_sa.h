@@ -40,6 +40,7 @@ struct child_sa {
 	struct secret encryption_in, integrity_in, encryption_out, integrity_out;
 	uint8_t state;                          // enum child_state
 	bool in_use;                            // outbound
+	bool flowing;                           // packets, of which the dataplane tells now and then only
 	bool rekey_wanted;                      // asked for, or its lifetime in bytes or packets nears
 	instant rekey_at, expire_at, remove_at; // remove_at: of a REPLACED one, when we delete it ourselves
 	instant confirmed_at;                   // when the peer is known to have it: before that it is not rekeyed

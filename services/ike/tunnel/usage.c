@@ -27,9 +27,10 @@ static void count(struct traffic_count *counted, uint64_t bytes, uint64_t packet
 }
 
 // Traffic that comes in is a sign of life; traffic that went out with none coming in since the last report is a reason to ask.
-static void take_evidence(struct ike *ike, struct ike_sa *sa, const struct child_sa *child, const struct sa_usage *usage)
+static void take_evidence(struct ike *ike, struct ike_sa *sa, struct child_sa *child, const struct sa_usage *usage)
 {
 	bool in = usage->packets_in != child->in.packets;
+	child->flowing = !usage->resting;
 	if (usage->last_in != INSTANT_NEVER && usage->last_in > sa->last_in && usage->last_in <= ike->now) {
 		sa->last_in = usage->last_in;
 		sa->heard_esp = true;

@@ -23,8 +23,18 @@ enum {
 	KEEPALIVE_SECONDS = 20,
 	QUIET_MILLISECONDS = 1000,  // traffic goes out: so long without an answer to it asks
 	IDLE_MILLISECONDS = 1500,   // the same, after an answer: traffic may be one-way for long
-	REPORT_MILLISECONDS = 2700, // how late the dataplane's report of traffic that comes in may be
+	REPORT_MILLISECONDS = 5700, // how late the dataplane's report of traffic that comes in may be while it flows
 };
+
+// How much later than the last sign of life there may have been one of which the dataplane has yet to tell.
+static duration report_due(const struct ike_sa *sa)
+{
+	bool flowing = false;
+	for (size_t i = 0; i < sa->child_count; i++) {
+		flowing |= sa->children[i]->flowing;
+	}
+	return sa->heard_esp && flowing ? MILLISECONDS(REPORT_MILLISECONDS) : 0;
+}
 
 static instant probe_at(const struct ike_sa *sa)
 {
@@ -33,7 +43,7 @@ static instant probe_at(const struct ike_sa *sa)
 		return INSTANT_NEVER;
 	}
 	duration interval = SECONDS(config->dpd_interval), half = SECONDS(config->dpd_timeout) / 2;
-	return sa->last_in + (interval < half ? interval : half) + (sa->heard_esp ? MILLISECONDS(REPORT_MILLISECONDS) : 0);
+	return sa->last_in + (interval < half ? interval : half) + report_due(sa);
 }
 
 // When to ask because traffic goes out and nothing comes in, on this IKE SA or on another of the tunnel: the peer is one.
@@ -58,9 +68,9 @@ static instant silent_at(const struct ike_sa *sa)
 	}
 	instant asked = request->first_sent + SECONDS(config->dpd_timeout) / 3;
 	instant last = request->resend_at - request->interval + MILLISECONDS(ANSWER_MILLISECONDS);
-	duration timeout = SECONDS(config->dpd_timeout), told = MILLISECONDS(REPORT_MILLISECONDS) + SECONDS(1);
+	duration timeout = SECONDS(config->dpd_timeout), report = report_due(sa);
 	// Who sends, and answers no request, lives as long as there may be a report of it on its way.
-	instant at = sa->last_in + (sa->heard_esp && timeout < told ? told : timeout);
+	instant at = sa->last_in + (timeout < report ? report : timeout);
 	at = at > asked ? at : asked;
 	return at > last ? at : last;
 }
