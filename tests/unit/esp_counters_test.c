@@ -286,7 +286,7 @@ static void rest_and_its_end_are_told(void **state)
 	begin_told(&pair);
 	for (int turn = 0; turn < 3; turn++) {
 		for (int still = 1; still <= REST; still++) {
-			assert_int_equal(looks(&pair, false), still == REST);
+			assert_int_equal(looks(&pair, still == REST), still == REST);
 		}
 		assert_int_equal(looks(&pair, true), 0);
 		if (turn == 1) {
