@@ -25,11 +25,17 @@ struct ike_bus {
 	struct deadline restored; // when what an earlier incarnation saved is let go
 	struct waiting_state *waiting;
 	size_t waiting_count;
+	bool esp_at_once, esp_later; // what was taken and not published yet: rows that esp needs at once, other rows for esp,
+	bool others_later;           // rows for others
+	struct deadline put_off;     // when it is published at the latest
 	bool started, tunnels_known;
 };
 
 enum { STATE_KEY_TEXT = 17 };
 char *key_of_state(uint64_t spi, char out[static STATE_KEY_TEXT]);
+
+// ---- bus_publish.c ----
+void publish_put_off(void *bus); // all that was taken and not published yet
 
 // ---- bus_tunnel.c ----
 extern const struct feed_kind feed_of_tunnels, feed_of_secrets; // their context is the struct ike_bus

@@ -1,4 +1,6 @@
-// The actions of the core that are rows, as the rows of our tables. A batch of steps is one change of each table.
+// The actions of the core that are rows, as the rows of our tables. A batch of steps is one change of each table, and not every
+// batch is one: what esp can send with, or what a datagram waits for, is published with its batch; what ends, and what people
+// and other services read, is put together for a moment. So a tunnel that begins anew goes down and up again in one change.
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,7 +13,7 @@
 #include "proto/tables.pb-c.h"
 #include "services/ike/bus_parts.h"
 
-enum { EVENTS_KEPT = 64, KEY_TEXT = 64 };
+enum { EVENTS_KEPT = 64, KEY_TEXT = 64, TOGETHER_MILLISECONDS = 50 };
 
 static ProtobufCBinaryData data_of(struct bytes octets)
 {
@@ -211,35 +213,60 @@ void ike_bus_take(struct ike_bus *bus, struct ike_actions *actions)
 			break;
 		case IKE_ACTION_PUT_CHILD:
 			put_child(bus, action->child);
+			*(action->child->outbound_in_use ? &bus->esp_at_once : &bus->esp_later) = true;
 			break;
 		case IKE_ACTION_REMOVE_CHILD:
 			table_remove(bus->child_sa, text_bytes(key_of_child(action->child, key)));
+			bus->esp_later = true;
 			break;
 		case IKE_ACTION_PUT_STATE:
 			keep_state(bus, action);
+			bus->esp_later = true;
 			break;
 		case IKE_ACTION_REMOVE_STATE:
 			remove_state(bus, action->key);
+			bus->esp_later = true;
 			break;
 		case IKE_ACTION_STATUS:
 			put_status(bus, action->status);
+			bus->others_later = true;
 			break;
 		case IKE_ACTION_REMOVE_STATUS:
 			table_remove(bus->status, text_bytes(action->status->tunnel_id));
+			bus->others_later = true;
 			break;
 		case IKE_ACTION_EVENT:
 			put_event(bus, action->event);
+			bus->others_later = true;
 			break;
 		}
 	}
 }
 
-struct barrier ike_bus_commit(struct ike_bus *bus)
+static void publish_for_esp(struct ike_bus *bus)
 {
+	bus->esp_at_once = bus->esp_later = false;
 	put_states(bus);
-	// The dataplane first: a tunnel that is said to be UP can carry traffic.
-	struct barrier barrier = {.child_sa = table_commit(bus->child_sa), .ike_sa = table_commit(bus->ike_sa)};
+	table_commit(bus->child_sa);
+	table_commit(bus->ike_sa);
+}
+
+void publish_put_off(void *context)
+{
+	struct ike_bus *bus = context;
+	publish_for_esp(bus); // first: a tunnel that is said to be UP can carry traffic
+	bus->others_later = false;
 	table_commit(bus->status);
 	table_commit(bus->events);
-	return barrier;
+}
+
+struct barrier ike_bus_commit(struct ike_bus *bus, bool awaited)
+{
+	if (bus->esp_at_once || (bus->esp_later && awaited)) {
+		publish_for_esp(bus);
+	}
+	if ((bus->esp_later || bus->others_later) && !deadline_armed(&bus->put_off)) {
+		deadline_arm(&bus->put_off, now() + MILLISECONDS(TOGETHER_MILLISECONDS));
+	}
+	return (struct barrier){.child_sa = table_sequence(bus->child_sa), .ike_sa = table_sequence(bus->ike_sa)};
 }

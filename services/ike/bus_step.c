@@ -12,6 +12,6 @@ void service_step(struct service *service, const struct ike_event *event)
 
 void service_settle(struct service *service)
 {
-	output_release(service->output, ike_bus_commit(service->bus));
+	output_release(service->output, ike_bus_commit(service->bus, output_awaits(service->output)));
 	deadline_arm(&service->deadline, ike_deadline(service->ike));
 }

@@ -166,6 +166,11 @@ void output_take(struct output *output, struct ike_actions *actions)
 	}
 }
 
+bool output_awaits(const struct output *output)
+{
+	return output->unreleased != NULL;
+}
+
 void output_release(struct output *output, struct barrier barrier)
 {
 	send_free(output);

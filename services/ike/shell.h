@@ -31,8 +31,9 @@ bool ike_bus_passed(const struct ike_bus *bus, const struct barrier *barrier);
 // ---- bus_publish.c ----
 // Takes the actions that are rows (all but the datagrams); what it keeps of them is gone from there.
 void ike_bus_take(struct ike_bus *bus, struct ike_actions *actions);
-// Publishes what was taken since the last time, as one change of each table.
-struct barrier ike_bus_commit(struct ike_bus *bus);
+// Publishes what was taken, as one change of each table: for esp what it needs at once, or all that there is when datagrams
+// wait for it; the rest a moment later.
+struct barrier ike_bus_commit(struct ike_bus *bus, bool awaited);
 
 // ---- net_output.c ----
 struct output;
@@ -40,6 +41,7 @@ struct output *output_new(struct service *service);
 void output_free(struct output **output);
 // Takes the datagrams of one step: they wait for output_release, and then for the barrier.
 void output_take(struct output *output, struct ike_actions *actions);
+bool output_awaits(const struct output *output); // something of it
 // What was taken since the last time belongs to this barrier, but for what need not wait.
 void output_release(struct output *output, struct barrier barrier);
 // Sends what the barrier lets go now. Called when an applied mark moves.

@@ -37,6 +37,7 @@ struct copy {
 	instant at;
 	struct ike_datagram datagram;
 	uint8_t *octets;
+	bool waits; // until the dataplane has what was put before it
 };
 struct pair {
 	struct end ends[2];
@@ -52,7 +53,7 @@ struct pair {
 
 static inline void send(struct pair *p, int from, const struct ike_action *action)
 {
-	struct copy copy = {.to = !from, .octets = allocate(action->length)};
+	struct copy copy = {.to = !from, .octets = allocate(action->length), .waits = !action->stateless};
 	memcpy(copy.octets, action->octets, action->length);
 	copy.datagram = (struct ike_datagram){.local = action->datagram.remote,
 	                                      .remote = action->datagram.local,

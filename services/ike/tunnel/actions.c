@@ -87,12 +87,12 @@ static struct ike_datagram path_of(const struct ike_sa *sa)
 void action_send(struct ike *ike, const struct ike_sa *sa, struct bytes message)
 {
 	struct ike_datagram path = path_of(sa);
-	send_from(ike, &path, message, true);
+	send_from(ike, &path, message, true)->stateless = !ike_sa_waits(sa);
 }
 
-void action_send_datagram(struct ike *ike, const struct ike_datagram *to, struct bytes message)
+void action_answer(struct ike *ike, const struct ike_sa *sa, const struct ike_datagram *to, struct bytes message)
 {
-	send_from(ike, to, message, true);
+	send_from(ike, to, message, true)->stateless = !ike_sa_waits(sa);
 }
 
 void action_send_stateless(struct ike *ike, const struct ike_datagram *to, struct bytes message)

@@ -118,6 +118,12 @@ static bool is_saved(const struct ike_sa *sa)
 	return sa->state == IKE_SA_ESTABLISHED || sa->state == IKE_SA_REPLACED || sa->state == IKE_SA_CLOSING;
 }
 
+bool ike_sa_waits(const struct ike_sa *sa)
+{
+	return sa->state == IKE_SA_ESTABLISHED || sa->state == IKE_SA_REPLACED ||
+	       (sa->state > IKE_SA_REPLACED && tunnel_current(sa->tunnel));
+}
+
 void ike_sa_remove(struct ike *ike, struct ike_sa *sa)
 {
 	struct tunnel *tunnel = sa->tunnel;

@@ -164,11 +164,14 @@ struct ike_sa {
 };
 
 // ---- ike_sa.c ----
-uint64_t ike_sa_spi(const struct ike_sa *sa);                                                 // ours
-struct ike_sa *ike_sa_new(struct ike *ike, struct tunnel *tunnel, bool initiator);            // NULL: the tunnel has too many
-struct ike_sa *ike_sa_find(const struct ike *ike, uint64_t spi);                              // by our SPI
+uint64_t ike_sa_spi(const struct ike_sa *sa);                                      // ours
+struct ike_sa *ike_sa_new(struct ike *ike, struct tunnel *tunnel, bool initiator); // NULL: the tunnel has too many
+struct ike_sa *ike_sa_find(const struct ike *ike, uint64_t spi);                   // by our SPI
 uint64_t ike_spi_new(struct ike *ike);
 void ike_sa_index(struct ike *ike, struct ike_sa *sa);
+// Whether what it sends waits until esp has what was done. An ike that is killed goes on where the peer believes it to be; only
+// a handshake has nothing to go on with before its end, and a tunnel nothing after the farewell of its last IKE SA.
+bool ike_sa_waits(const struct ike_sa *sa);
 // Takes it out of its tunnel with all its child SAs, without a word to the peer.
 void ike_sa_remove(struct ike *ike, struct ike_sa *sa);
 void request_done(struct ike *ike, struct ike_sa *sa); // forgets the request under way, its secrets and its promises

@@ -264,8 +264,10 @@ static void fail(struct ike *ike, struct tunnel *tunnel, const char *reason, dur
 	struct told_reason *told = told_before(tunnel, hash);
 	bool same = told->at != 0 && told->hash == hash;
 	snprintf(tunnel->event_reason, sizeof tunnel->event_reason, "%s", reason);
-	if (same ? ike->now - told->at > SECONDS(EVENT_REPEAT_SECONDS)
-	         : tunnel->event_at == 0 || ike->now - tunnel->event_at > pause) {
+	// That a tunnel goes down for it is an event of its own, with the reason.
+	bool goes_down = tunnel->state == TUNNEL_UP && !is_up(tunnel);
+	if (!goes_down && (same ? ike->now - told->at > SECONDS(EVENT_REPEAT_SECONDS)
+	                        : tunnel->event_at == 0 || ike->now - tunnel->event_at > pause)) {
 		*told = (struct told_reason){.hash = hash, .at = ike->now};
 		tunnel->event_at = ike->now;
 		tunnel_event(ike, tunnel, "negotiation-failed", "%s", reason);

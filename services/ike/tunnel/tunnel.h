@@ -64,25 +64,25 @@ struct tunnel {
 	instant retry_at;                // when to initiate; INSTANT_NEVER: only the peer may
 	instant duplicates_since;        // since when IKE SAs of the peer were closed for being one too many, and how many
 	uint8_t duplicates_closed;
-	uint8_t child_group;            // with which a child SA was last made by CREATE_CHILD_SA; NO_GROUP
-	instant turn;                   // of its next attempt among those of other tunnels; 0: none yet
-	instant beside_at;              // when to begin a new IKE SA beside the one that stands; INSTANT_NEVER: not wanted
-	instant beside_last;            // when last one was begun
-	uint8_t failures;               // since it was last UP: how long the pause before the next attempt is
-	uint8_t ike_group;              // of the key exchange that worked last; 0: none yet
-	struct recent attempts; // IKE_SA_INIT with a cookie, of whom is not authenticated
-	instant refused_at[STANDINGS];  // when a stranger's failure was last told; 0: never
-	struct heap_entry due;          // in ike.deadlines
+	uint8_t child_group;           // with which a child SA was last made by CREATE_CHILD_SA; NO_GROUP
+	instant turn;                  // of its next attempt among those of other tunnels; 0: none yet
+	instant beside_at;             // when to begin a new IKE SA beside the one that stands; INSTANT_NEVER: not wanted
+	instant beside_last;           // when last one was begun
+	uint8_t failures;              // since it was last UP: how long the pause before the next attempt is
+	uint8_t ike_group;             // of the key exchange that worked last; 0: none yet
+	struct recent attempts;        // IKE_SA_INIT with a cookie, of whom is not authenticated
+	instant refused_at[STANDINGS]; // when a stranger's failure was last told; 0: never
+	struct heap_entry due;         // in ike.deadlines
 };
 
 struct ike {
 	struct random random;
 	struct map *tunnels; // by id
 	struct map *tunnels_by_addresses;
-	struct map *secrets;         // struct secret by tunnel id
-	struct map *sas;             // by our SPI
-	struct map *child_spis;      // inbound SPIs in use or promised, to their struct child_sa or to a placeholder
-	struct cookie_jar *cookies;  // for strangers, v2/cookie.c
+	struct map *secrets;        // struct secret by tunnel id
+	struct map *sas;            // by our SPI
+	struct map *child_spis;     // inbound SPIs in use or promised, to their struct child_sa or to a placeholder
+	struct cookie_jar *cookies; // for strangers, v2/cookie.c
 	uint64_t child_generation;
 	size_t half_open;
 	bool started;
@@ -97,9 +97,10 @@ struct ike {
 };
 
 // ---- actions.c ----
-void action_send(struct ike *ike, const struct ike_sa *sa, struct bytes message);
-void action_send_datagram(struct ike *ike, const struct ike_datagram *to, struct bytes message); // back to where `to` came from
-// The same for an answer that goes with no state: it waits for nothing.
+void action_send(struct ike *ike, const struct ike_sa *sa, struct bytes message); // waits as ike_sa_waits says
+// The same, back to where `to` came from.
+void action_answer(struct ike *ike, const struct ike_sa *sa, const struct ike_datagram *to, struct bytes message);
+// An answer that goes with no state: it waits for nothing.
 void action_send_stateless(struct ike *ike, const struct ike_datagram *to, struct bytes message);
 void action_keepalive(struct ike *ike, const struct ike_sa *sa);
 void action_put_child(struct ike *ike, const struct ike_sa *sa, const struct child_sa *child);

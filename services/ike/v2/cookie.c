@@ -44,7 +44,8 @@ static void renew(struct cookie_jar *jar, struct random *random, instant now)
 	}
 }
 
-static void compute(const struct cookie_jar *jar, uint8_t version, const struct cookie_of *of, uint8_t out[static COOKIE_LENGTH])
+static void compute(const struct cookie_jar *jar, uint8_t version, const struct cookie_of *of,
+                    uint8_t out[static COOKIE_LENGTH])
 {
 	uint8_t octets[256 + 16 + 8], hash[HASH_MAX];
 	struct writer w = writer_of(octets, sizeof octets);

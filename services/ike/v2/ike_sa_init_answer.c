@@ -1,7 +1,7 @@
 // IKE_SA_INIT as responder (RFC 7296 §1.2, §2.6, §2.7, §2.10, §2.14): what a stranger may have for one datagram, which is a
-// cookie and nothing else, always: whoever does not receive at the customer's address makes us compute nothing, remember nothing
-// and tell nobody, and gets no more octets than it sent. It costs a peer one round trip. Nor is anything computed with a key
-// exchange value that no peer may send. The other role is ike_sa_init.c.
+// cookie and nothing else, always: whoever does not receive at the customer's address makes us compute nothing, remember
+// nothing and tell nobody, and gets no more octets than it sent. It costs a peer one round trip. Nor is anything computed with
+// a key exchange value that no peer may send. The other role is ike_sa_init.c.
 #include "services/ike/v2/admission.h"
 #include "services/ike/v2/cookie.h"
 #include "services/ike/v2/exchanges.h"
@@ -99,7 +99,7 @@ static void answer_again(struct ike *ike, struct ike_sa *sa, const struct init *
 	handshake->repeated++;
 	handshake->repeated_at = ike->now;
 	ike->counters[IKE_RETRANSMIT_ANSWERED]++;
-	action_send_datagram(ike, init->datagram, (struct bytes){handshake->init_response, handshake->init_response_length});
+	action_send_stateless(ike, init->datagram, (struct bytes){handshake->init_response, handshake->init_response_length});
 }
 
 // The answer to come: all but what is random in it is known before anything is computed.

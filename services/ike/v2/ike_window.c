@@ -110,6 +110,6 @@ void respond(struct ike *ike, struct ike_sa *sa, const struct ike_datagram *to, 
 	if (length > 0) {
 		sa->response = allocate(length);
 		memcpy(sa->response, message, length);
-		action_send_datagram(ike, to, (struct bytes){message, length});
+		action_answer(ike, sa, to, (struct bytes){message, length});
 	}
 }

@@ -150,8 +150,8 @@ static void receive_request(struct ike *ike, struct ike_sa *sa, const struct ike
 		ike->counters[IKE_DROP_INTEGRITY]++;
 	} else if (again) {
 		ike->counters[IKE_RETRANSMIT_ANSWERED]++;
-		action_send_datagram(ike, datagram,
-		                     (struct bytes){sa->response, sa->response_length}); // where it came from (§2.11)
+		// Where it came from (§2.11).
+		action_answer(ike, sa, datagram, (struct bytes){sa->response, sa->response_length});
 	} else {
 		sign_of_life(ike, sa, datagram);
 		children_confirm(ike, sa);
