@@ -18,7 +18,8 @@ void inlet_init(struct inlet *inlet, uint64_t hash_key)
 static void release_all(struct bgp_session *session, struct prefix_table *table)
 {
 	size_t at = 0;
-	for (struct prefix_slot *slot; (slot = prefix_table_next(table, &at)); at++) {
+	struct prefix prefix;
+	for (struct prefix_slot *slot; (slot = prefix_table_next(table, &at, &prefix)); at++) {
 		attributes_release(&session->bgp->pool, slot->attributes);
 	}
 	prefix_table_fini(table);
@@ -53,13 +54,13 @@ static void hold(struct bgp_session *session, struct prefix_slot *slot, struct b
 	}
 }
 
-static void withdraw(struct bgp_session *session, struct bgp_prefix prefix)
+static void withdraw(struct bgp_session *session, const struct prefix *prefix)
 {
 	struct inlet *inlet = &session->inlet;
 	struct prefix_slot *slot = prefix_table_find(&inlet->table, prefix);
 	if (slot) {
 		hold(session, slot, NULL);
-		prefix_table_remove(&inlet->table, slot);
+		prefix_table_remove(&inlet->table, prefix, slot);
 		act_route(session, prefix, NULL);
 		if (inlet->table.count * 100 < (size_t)session->config.maximum_prefixes * LIMIT_CALM_PERCENT) {
 			inlet->near_told = inlet->limit_told = false;
@@ -68,7 +69,7 @@ static void withdraw(struct bgp_session *session, struct bgp_prefix prefix)
 	}
 	slot = prefix_table_find(&inlet->discarded, prefix);
 	if (slot) {
-		prefix_table_remove(&inlet->discarded, slot);
+		prefix_table_remove(&inlet->discarded, prefix, slot);
 		session_changed(session);
 	} else if (inlet->discarded_more > 0) {
 		inlet->discarded_more--;
@@ -88,7 +89,7 @@ static bool has_room(const struct bgp_session *session)
 	return limit == 0 || session->inlet.table.count < limit;
 }
 
-static void discard(struct bgp_session *session, struct bgp_prefix prefix, bool node_is_full)
+static void discard(struct bgp_session *session, const struct prefix *prefix, bool node_is_full)
 {
 	struct inlet *inlet = &session->inlet;
 	session->bgp->counters[BGP_COUNT_OVER_LIMIT]++;
@@ -113,7 +114,7 @@ static void discard(struct bgp_session *session, struct bgp_prefix prefix, bool 
 }
 
 // Returns whether a new route may be held.
-static bool admit(struct bgp_session *session, struct bgp_prefix prefix, const struct bgp_attributes *attributes)
+static bool admit(struct bgp_session *session, const struct prefix *prefix, const struct bgp_attributes *attributes)
 {
 	struct inlet *inlet = &session->inlet;
 	size_t limit = session->config.maximum_prefixes, count = inlet->table.count + 1;
@@ -130,14 +131,14 @@ static bool admit(struct bgp_session *session, struct bgp_prefix prefix, const s
 	return true;
 }
 
-static void send_refresh(struct connection *c)
+static void send_refresh(struct connection *c, enum family family)
 {
 	uint8_t octets[MESSAGE_HEADER + 4];
 	struct writer w = writer_of(octets, sizeof octets);
 	message_begin(&w, MESSAGE_ROUTE_REFRESH);
-	write_u16(&w, AFI_IPV4);
+	write_u16(&w, family_rules[family].afi);
 	write_u8(&w, 0);
-	write_u8(&w, SAFI_UNICAST);
+	write_u8(&w, family_rules[family].safi);
 	message_end(&w, 0);
 	connection_transmit(c, writer_bytes(&w));
 }
@@ -162,7 +163,11 @@ static void ask_again(struct bgp_session *session)
 		prefix_table_fini(&inlet->discarded);
 		inlet->discarded_more = 0;
 		session_changed(session);
-		send_refresh(c);
+		for (enum family family = 0; family < FAMILIES; family++) {
+			if (c->peer.families[family]) {
+				send_refresh(c, family);
+			}
+		}
 	}
 }
 
@@ -173,32 +178,18 @@ void inlet_limit_changed(struct bgp_session *session)
 }
 
 // ---- UPDATE messages ----
-// Destinations that no customer's network has: "this network", loopback, link-local (the tunnels' own addresses), multicast and
-// above.
-static bool is_martian(struct bgp_prefix p)
-{
-	static const struct bgp_prefix martians[] = {{0x00000000, 8}, {0x7f000000, 8}, {0xa9fe0000, 16}, {0xe0000000, 3}};
-	for (size_t i = 0; i < sizeof martians / sizeof martians[0]; i++) {
-		uint32_t mask = UINT32_MAX << (32 - martians[i].length);
-		if (p.length >= martians[i].length && (p.address & mask) == martians[i].address) {
-			return true;
-		}
-	}
-	return false;
-}
-
-static void forget(struct prefix_table *table, struct bgp_prefix prefix)
+static void forget(struct prefix_table *table, const struct prefix *prefix)
 {
 	struct prefix_slot *slot = prefix_table_find(table, prefix);
 	if (slot) {
-		prefix_table_remove(table, slot);
+		prefix_table_remove(table, prefix, slot);
 	}
 }
 
-static void announce(struct bgp_session *session, struct bgp_prefix prefix, struct bgp_attributes *attributes)
+static void announce(struct bgp_session *session, const struct prefix *prefix, struct bgp_attributes *attributes)
 {
 	struct inlet *inlet = &session->inlet;
-	if (is_martian(prefix)) {
+	if (family_is_martian(prefix)) {
 		session->bgp->counters[BGP_COUNT_MARTIANS]++;
 		inlet->refused = "the destinations are no unicast networks";
 		withdraw(session, prefix);
@@ -216,7 +207,7 @@ static void announce(struct bgp_session *session, struct bgp_prefix prefix, stru
 		struct prefix_slot *old = prefix_table_find(&inlet->leaving, prefix);
 		if (old) {
 			hold(session, old, NULL);
-			prefix_table_remove(&inlet->leaving, old);
+			prefix_table_remove(&inlet->leaving, prefix, old);
 		}
 		slot = prefix_table_insert(&inlet->table, prefix);
 	}
@@ -224,15 +215,15 @@ static void announce(struct bgp_session *session, struct bgp_prefix prefix, stru
 	act_route(session, prefix, attributes);
 }
 
-static void apply_run(struct bgp_session *session, struct bytes run, struct bgp_attributes *attributes)
+static void apply_run(struct bgp_session *session, const struct prefix_run *run, struct bgp_attributes *attributes)
 {
-	struct reader r = reader_of(run);
-	struct bgp_prefix prefix;
-	while (prefix_read(&r, &prefix)) {
+	struct reader r = reader_of(run->octets);
+	struct prefix prefix;
+	while (prefix_read(&r, run->family, &prefix)) {
 		if (attributes) {
-			announce(session, prefix, attributes);
+			announce(session, &prefix, attributes);
 		} else {
-			withdraw(session, prefix);
+			withdraw(session, &prefix);
 		}
 	}
 	invariant(!r.failed); // update_read has checked it
@@ -266,19 +257,19 @@ void adj_rib_in_apply(struct bgp_session *session, const struct update *update)
 {
 	struct bgp *bgp = session->bgp;
 	struct inlet *inlet = &session->inlet;
-	bool announces = update->nlri.length || update->mp_nlri.length;
+	bool announces = update->nlri.octets.length || update->mp_nlri.octets.length;
 	bool was_odd = !inlet->heard || inlet->refused;
 	invariant(update->verdict != UPDATE_SESSION_RESET);
-	apply_run(session, update->withdrawn, NULL);
-	apply_run(session, update->mp_withdrawn, NULL);
+	apply_run(session, &update->withdrawn, NULL);
+	apply_run(session, &update->mp_withdrawn, NULL);
 	const char *refused = refusal(session, update);
 	struct bgp_attributes *attributes = announces && !refused ? attributes_intern(&bgp->pool, &update->draft) : NULL;
 	if (announces) {
 		inlet->heard = true;
 		inlet->refused = refused;
 	}
-	apply_run(session, update->nlri, attributes);
-	apply_run(session, update->mp_nlri, attributes);
+	apply_run(session, &update->nlri, attributes);
+	apply_run(session, &update->mp_nlri, attributes);
 	attributes_release(&bgp->pool, attributes);
 	if (update->end_of_rib && !inlet->end_of_rib) {
 		inlet->end_of_rib = true;
@@ -308,8 +299,9 @@ static void join_leaving(struct inlet *inlet)
 		smaller = &inlet->table;
 	}
 	size_t total = larger->count + smaller->count, at = 0;
-	for (struct prefix_slot *slot; smaller->count > 0 && (slot = prefix_table_next(smaller, &at)); at++) {
-		prefix_table_insert(larger, prefix_slot_prefix(slot))->attributes = slot->attributes;
+	struct prefix prefix;
+	for (struct prefix_slot *slot; smaller->count > 0 && (slot = prefix_table_next(smaller, &at, &prefix)); at++) {
+		prefix_table_insert(larger, &prefix)->attributes = slot->attributes;
 	}
 	struct prefix_table joined = *larger;
 	prefix_table_fini(smaller);
@@ -337,11 +329,12 @@ void inlet_sweep(struct bgp_session *session, size_t most)
 	struct bgp *bgp = session->bgp;
 	size_t count = 0;
 	for (; count < most && inlet->leaving.count > 0; count++) {
-		struct prefix_slot *slot = prefix_table_next(&inlet->leaving, &inlet->leaving_at);
-		invariant(slot && !prefix_table_find(&inlet->table, prefix_slot_prefix(slot)));
+		struct prefix prefix;
+		struct prefix_slot *slot = prefix_table_next(&inlet->leaving, &inlet->leaving_at, &prefix);
+		invariant(slot && !prefix_table_find(&inlet->table, &prefix));
 		hold(session, slot, NULL);
-		act_route(session, prefix_slot_prefix(slot), NULL);
-		prefix_table_remove(&inlet->leaving, slot);
+		act_route(session, &prefix, NULL);
+		prefix_table_remove(&inlet->leaving, &prefix, slot);
 	}
 	bgp->portion -= count < bgp->portion ? count : bgp->portion;
 	inlet->sweep_at = bgp->now + 1; // the loop has its turn before

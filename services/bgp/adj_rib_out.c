@@ -14,13 +14,13 @@
 #include "services/bgp/as_path.h"
 #include "services/bgp/path_attribute.h"
 
-static void list_push(struct pending_list *list, struct bgp_prefix prefix)
+static void list_push(struct pending_list *list, const struct prefix *prefix)
 {
 	if (list->count == list->capacity) {
 		list->capacity = list->capacity ? list->capacity * 2 : 16;
 		list->items = reallocate(list->items, list->capacity, sizeof *list->items);
 	}
-	list->items[list->count++] = (struct pending_route){.address = prefix.address, .length = prefix.length};
+	list->items[list->count++] = (struct pending_route){.prefix = *prefix};
 }
 
 static void list_fini(struct pending_list *list)
@@ -45,7 +45,8 @@ struct adj_rib_out *adj_rib_out_get(struct bgp *bgp, const char *name)
 void adj_rib_out_free(struct bgp *bgp, struct adj_rib_out *rib)
 {
 	size_t at = 0;
-	for (struct prefix_slot *slot; (slot = prefix_table_next(&rib->table, &at)); at++) {
+	struct prefix prefix;
+	for (struct prefix_slot *slot; (slot = prefix_table_next(&rib->table, &at, &prefix)); at++) {
 		attributes_release(&bgp->pool, slot->attributes);
 	}
 	prefix_table_fini(&rib->table);
@@ -53,12 +54,12 @@ void adj_rib_out_free(struct bgp *bgp, struct adj_rib_out *rib)
 	free(rib);
 }
 
-static void look_again(struct bgp_session *session, struct prefix_slot *slot)
+static void look_again(struct bgp_session *session, const struct prefix *prefix, struct prefix_slot *slot)
 {
 	invariant(session->established && session->outlet.bit != 0);
 	if (!(slot->pending & session->outlet.bit)) {
 		slot->pending |= session->outlet.bit;
-		list_push(&session->outlet.next, prefix_slot_prefix(slot));
+		list_push(&session->outlet.next, prefix);
 	}
 }
 
@@ -80,7 +81,7 @@ void adj_rib_out_reap(struct bgp *bgp, struct adj_rib_out *rib)
 }
 
 // Takes over the reference to `attributes`; NULL withdraws.
-void adj_rib_out_change(struct bgp *bgp, struct adj_rib_out *rib, struct bgp_prefix destination,
+void adj_rib_out_change(struct bgp *bgp, struct adj_rib_out *rib, const struct prefix *destination,
                         struct bgp_attributes *attributes)
 {
 	struct prefix_slot *slot =
@@ -94,11 +95,11 @@ void adj_rib_out_change(struct bgp *bgp, struct adj_rib_out *rib, struct bgp_pre
 	slot->current = 0;
 	for (size_t i = 0; i < ADJ_RIB_OUT_SESSIONS; i++) {
 		if (rib->sessions[i] && rib->sessions[i]->established) {
-			look_again(rib->sessions[i], slot);
+			look_again(rib->sessions[i], destination, slot);
 		}
 	}
 	if (is_dead(slot)) {
-		prefix_table_remove(&rib->table, slot);
+		prefix_table_remove(&rib->table, destination, slot);
 	}
 }
 
@@ -137,9 +138,10 @@ static void look_at_all(struct bgp_session *session)
 {
 	struct outlet *outlet = &session->outlet;
 	size_t at = 0;
-	for (struct prefix_slot *slot; (slot = prefix_table_next(&outlet->rib->table, &at)); at++) {
+	struct prefix prefix;
+	for (struct prefix_slot *slot; (slot = prefix_table_next(&outlet->rib->table, &at, &prefix)); at++) {
 		slot->current &= (uint8_t)~outlet->bit;
-		look_again(session, slot);
+		look_again(session, &prefix, slot);
 	}
 }
 
@@ -155,12 +157,13 @@ void outlet_stop(struct bgp_session *session)
 	struct prefix_table *table = &outlet->rib->table;
 	uint8_t others = (uint8_t)~outlet->bit;
 	size_t at = 0;
-	for (struct prefix_slot *slot; (slot = prefix_table_next(table, &at));) {
+	struct prefix prefix;
+	for (struct prefix_slot *slot; (slot = prefix_table_next(table, &at, &prefix));) {
 		slot->known &= others;
 		slot->current &= others;
 		slot->pending &= others;
 		if (is_dead(slot)) {
-			prefix_table_remove(table, slot);
+			prefix_table_remove(table, &prefix, slot);
 		} else {
 			at++;
 		}
@@ -179,10 +182,7 @@ static int compare_pending(const void *a, const void *b)
 	if (x->serial != y->serial) {
 		return x->serial < y->serial ? -1 : 1;
 	}
-	if (x->address != y->address) {
-		return x->address < y->address ? -1 : 1;
-	}
-	return x->length - y->length;
+	return prefix_compare(&x->prefix, &y->prefix);
 }
 
 // What has changed becomes what is being sent, in the order of its attributes. Returns false when there is nothing.
@@ -197,13 +197,12 @@ static bool turn_over(struct outlet *outlet)
 	}
 	for (size_t i = 0; i < outlet->queue.count; i++) {
 		struct pending_route *item = &outlet->queue.items[i];
-		struct prefix_slot *slot =
-		    prefix_table_find(&outlet->rib->table, (struct bgp_prefix){item->address, item->length});
+		struct prefix_slot *slot = prefix_table_find(&outlet->rib->table, &item->prefix);
 		invariant(slot && slot->pending & outlet->bit); // a slot stays while somebody has it in its list
 		slot->pending &= (uint8_t)~outlet->bit;
 		item->serial = slot->attributes ? slot->attributes->serial : 0;
 		if (is_dead(slot)) {
-			prefix_table_remove(&outlet->rib->table, slot);
+			prefix_table_remove(&outlet->rib->table, &item->prefix, slot);
 		}
 	}
 	if (outlet->queue.count > 1) {
@@ -216,7 +215,7 @@ static bool turn_over(struct outlet *outlet)
 static struct prefix_slot *due(const struct outlet *outlet)
 {
 	const struct pending_route *item = &outlet->queue.items[outlet->at];
-	struct prefix_slot *slot = prefix_table_find(&outlet->rib->table, (struct bgp_prefix){item->address, item->length});
+	struct prefix_slot *slot = prefix_table_find(&outlet->rib->table, &item->prefix);
 	if (!slot || (slot->attributes ? slot->current & outlet->bit : !(slot->known & outlet->bit))) {
 		return NULL;
 	}
@@ -250,7 +249,7 @@ static void write_attributes(struct writer *w, const struct bgp_session *session
 	}
 }
 
-static void mark_sent(struct outlet *outlet, struct prefix_slot *slot)
+static void mark_sent(struct outlet *outlet, const struct prefix *prefix, struct prefix_slot *slot)
 {
 	bool known = slot->known & outlet->bit;
 	if (slot->attributes) {
@@ -262,7 +261,7 @@ static void mark_sent(struct outlet *outlet, struct prefix_slot *slot)
 		outlet->advertised -= known;
 		slot->known &= (uint8_t)~outlet->bit;
 		if (is_dead(slot)) {
-			prefix_table_remove(&outlet->rib->table, slot);
+			prefix_table_remove(&outlet->rib->table, prefix, slot);
 		}
 	}
 }
@@ -273,6 +272,7 @@ enum { PREFIX_ROOM = 5 }; // of the longest prefix
 static void write_prefixes(struct writer *w, struct outlet *outlet, const struct bgp_attributes *attributes)
 {
 	for (; outlet->at < outlet->queue.count && w->end - w->at >= PREFIX_ROOM; outlet->at++) {
+		const struct prefix *prefix = &outlet->queue.items[outlet->at].prefix;
 		struct prefix_slot *slot = due(outlet);
 		if (!slot) {
 			continue;
@@ -280,8 +280,8 @@ static void write_prefixes(struct writer *w, struct outlet *outlet, const struct
 		if (slot->attributes != attributes) {
 			return;
 		}
-		prefix_write(w, prefix_slot_prefix(slot));
-		mark_sent(outlet, slot);
+		prefix_write(w, prefix);
+		mark_sent(outlet, prefix, slot);
 	}
 }
 

@@ -11,7 +11,7 @@ struct attribute_draft {
 	bool has_med;
 	bool atomic_aggregate;
 	uint32_t med;
-	uint32_t next_hop;              // host order
+	struct address next_hop;
 	struct bytes as_path;           // segments, four octets an AS
 	struct bytes communities;       // RFC 1997
 	struct bytes large_communities; // RFC 8092
@@ -24,7 +24,7 @@ struct bgp_attributes {
 	uint32_t serial; // in the order of interning: the same input sorts the same way
 	uint64_t hash;
 	struct bgp_attributes *next; // in its bucket, or in the list of the dead
-	uint32_t next_hop;
+	struct address next_hop;
 	uint32_t med;
 	uint8_t origin;
 	bool has_med;

@@ -90,11 +90,11 @@ void act_patience(struct connection *c, duration length)
 	c->session->bgp->actions->list[c->session->bgp->actions->count - 1].length = (size_t)(length / MILLISECONDS(1));
 }
 
-void act_route(struct bgp_session *session, struct bgp_prefix destination, const struct bgp_attributes *attributes)
+void act_route(struct bgp_session *session, const struct prefix *destination, const struct bgp_attributes *attributes)
 {
 	struct bgp_actions *a = session->bgp->actions;
 	a->routes = grown(a->routes, &a->route_capacity, a->route_count + 1, sizeof *a->routes);
-	a->routes[a->route_count++] = (struct bgp_route_change){session, attributes, destination};
+	a->routes[a->route_count++] = (struct bgp_route_change){session, attributes, *destination};
 	session_changed(session);
 }
 
@@ -197,10 +197,13 @@ static void advertise(struct bgp *bgp, const struct bgp_advertisement *list, siz
 	struct adj_rib_out *rib = NULL;
 	for (size_t i = 0; i < count; i++) {
 		const struct bgp_advertisement *a = &list[i];
+		if (!family_rules[family_of(&a->destination)].offered) {
+			continue; // not said over any session
+		}
 		if (!rib || strcmp(rib->name, a->export) != 0) {
 			rib = adj_rib_out_get(bgp, a->export);
 		}
-		adj_rib_out_change(bgp, rib, a->destination, attributes_of(bgp, a));
+		adj_rib_out_change(bgp, rib, &a->destination, attributes_of(bgp, a));
 		rib->touched = true;
 	}
 	struct map_cursor cursor = {.position = 0};
@@ -371,22 +374,6 @@ struct bytes bgp_connection_rejected(void)
 	                                 ERROR_CEASE,
 	                                 CEASE_CONNECTION_REJECTED};
 	return (struct bytes){octets, sizeof octets};
-}
-
-struct prefix bgp_prefix_value(struct bgp_prefix prefix)
-{
-	struct prefix out = {.address = {.length = 4}, .length = prefix.length};
-	for (size_t i = 0; i < 4; i++) {
-		out.address.octets[i] = (uint8_t)(prefix.address >> (24 - 8 * i));
-	}
-	return out;
-}
-
-bool bgp_prefix_from(const struct prefix *prefix, struct bgp_prefix *out)
-{
-	struct reader r = reader_of(address_bytes(&prefix->address));
-	*out = (struct bgp_prefix){read_u32(&r), prefix->length};
-	return prefix->address.length == 4;
 }
 
 uint64_t bgp_count(const struct bgp *bgp, enum bgp_counter counter)

@@ -33,14 +33,9 @@ struct bgp_session_config {
 	uint64_t generation; // of the tunnel: a session does not outlive it
 };
 
-struct bgp_prefix {
-	uint32_t address; // host order, host bits zero
-	uint8_t length;
-};
-
 struct bgp_advertisement {
 	const char *export;
-	struct bgp_prefix destination;
+	struct prefix destination; // of a family that is not offered: ignored
 	bool withdrawn;
 	uint8_t origin;
 	const uint32_t *as_path; // without our own AS
@@ -126,7 +121,7 @@ struct bgp_action {
 struct bgp_route_change {
 	struct bgp_session *session;
 	const struct bgp_attributes *attributes;
-	struct bgp_prefix destination;
+	struct prefix destination;
 };
 
 struct bgp_actions {
@@ -177,7 +172,7 @@ struct bgp_attributes_view {
 	uint8_t origin;
 	bool has_med;
 	uint32_t med;
-	uint32_t next_hop;        // host order
+	struct address next_hop;
 	struct bytes as_path;     // segments of RFC 4271 §4.3, four octets an AS
 	size_t as_path_length;    // RFC 4271 §9.1.2.2 a: an AS_SET counts once
 	struct bytes communities; // four octets each
@@ -187,9 +182,6 @@ void bgp_attributes_view(const struct bgp_attributes *attributes, struct bgp_att
 size_t bgp_as_path_flatten(struct bytes as_path, uint32_t *out, size_t capacity);
 
 const char *bgp_state_name(enum bgp_state state);
-struct prefix bgp_prefix_value(struct bgp_prefix prefix);
-// false when it is not IPv4.
-bool bgp_prefix_from(const struct prefix *prefix, struct bgp_prefix *out);
 
 // Everything that is received and not used, or goes wrong, is counted once.
 enum bgp_counter {

@@ -57,17 +57,13 @@ static const char *take(void *context, const struct row_key *key, const void *me
 	struct advertised *a = context;
 	const Twinspan__AdvertisedRoute *row = message;
 	const char *slash = strchr(key->rest, '/');
-	struct prefix prefix;
 	struct bgp_advertisement *next = &a->list[a->count];
 	*next = (struct bgp_advertisement){.export = a->exports[a->count], .withdrawn = !row};
-	if (strlen(key->id) >= EXPORT_TEXT || !slash || !prefix_parse(slash + 1, &prefix)) {
+	if (strlen(key->id) >= EXPORT_TEXT || !slash || !prefix_parse(slash + 1, &next->destination)) {
 		return "its key is not a connection, a node and a prefix";
 	}
 	if (row && row->origin > 2) {
 		return "its origin is none";
-	}
-	if (!bgp_prefix_from(&prefix, &next->destination)) {
-		return NULL; // IPv6: not said over a session of IPv4
 	}
 	strcpy(a->exports[a->count], key->id);
 	a->numbers_at[a->count] = a->number_count;

@@ -43,7 +43,7 @@ enum { AS_PATH_CAPACITY = 2048, COMMUNITIES_CAPACITY = 1024 }; // more than a me
 static void publish_route(struct bgp_bus *bus, const struct bgp_route_change *change)
 {
 	struct peering *peering = bgp_bus_peering(bus, change->session);
-	struct prefix destination = bgp_prefix_value(change->destination);
+	struct prefix destination = change->destination;
 	char key[128], prefix_text[PREFIX_TEXT];
 	int length = snprintf(key, sizeof key, "%s/%s", peering->tunnel_id, prefix_format(&destination, prefix_text));
 	struct bytes key_bytes = {(const uint8_t *)key, (size_t)length};
@@ -54,14 +54,11 @@ static void publish_route(struct bgp_bus *bus, const struct bgp_route_change *ch
 	struct bgp_attributes_view view;
 	bgp_attributes_view(change->attributes, &view);
 	uint32_t as_path[AS_PATH_CAPACITY], communities[COMMUNITIES_CAPACITY];
-	uint8_t next_hop[4];
-	struct writer w = writer_of(next_hop, sizeof next_hop);
-	write_u32(&w, view.next_hop);
 	Twinspan__LearnedRoute row = TWINSPAN__LEARNED_ROUTE__INIT;
 	row.tunnel_id = peering->tunnel_id;
 	row.destination = (ProtobufCBinaryData){destination.address.length, destination.address.octets};
 	row.prefix_length = destination.length;
-	row.next_hop = (ProtobufCBinaryData){sizeof next_hop, next_hop};
+	row.next_hop = (ProtobufCBinaryData){view.next_hop.length, view.next_hop.octets};
 	row.origin = view.origin;
 	row.as_path = as_path;
 	size_t ases = bgp_as_path_flatten(view.as_path, as_path, AS_PATH_CAPACITY);

@@ -6,7 +6,6 @@
 
 enum { MESSAGE_HEADER = 19, MESSAGE_LIMIT = 4096 };
 enum message_type { MESSAGE_OPEN = 1, MESSAGE_UPDATE, MESSAGE_NOTIFICATION, MESSAGE_KEEPALIVE, MESSAGE_ROUTE_REFRESH };
-enum { AFI_IPV4 = 1, SAFI_UNICAST = 1 };
 
 // Reads the 19 octets of a header. Returns the message's whole length, or 0 and `error`.
 size_t message_header_read(const uint8_t header[static MESSAGE_HEADER], enum message_type *type, struct bgp_error *error);

@@ -1,7 +1,6 @@
 // The listeners of the border gateways that have sessions, handed over by esp, and the connections the peers open: one is a
 // session's when both its ends are the session's inside addresses; any other is refused (RFC 4486 §4) and counted.
 #include <errno.h>
-#include <netinet/in.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -29,19 +28,15 @@ struct listeners {
 	struct metric *unknown;
 };
 
-static bool address_of(const struct sockaddr_in *from, struct address *out)
-{
-	return from->sin_family == AF_INET && address_from_bytes((struct bytes){(const uint8_t *)&from->sin_addr, 4}, out);
-}
-
-static void take_connection(struct listener *listener, int fd, const struct sockaddr_in *from)
+static void take_connection(struct listener *listener, int fd, const struct sockaddr_storage *from)
 {
 	struct listeners *all = listener->all;
-	struct sockaddr_in here;
+	struct sockaddr_storage here;
 	socklen_t length = sizeof here;
 	struct address local, remote;
 	struct peering *peering = NULL;
-	if (getsockname(fd, (struct sockaddr *)&here, &length) == 0 && address_of(&here, &local) && address_of(from, &remote)) {
+	if (getsockname(fd, (struct sockaddr *)&here, &length) == 0 && socket_address_read(&here, &local) &&
+	    socket_address_read(from, &remote)) {
 		peering = bgp_bus_peering_between(all->service->bus, listener->gateway, &local, &remote);
 	}
 	if (!peering) {
@@ -55,7 +50,7 @@ static void take_connection(struct listener *listener, int fd, const struct sock
 static void acceptable(void *context)
 {
 	struct listener *listener = context;
-	struct sockaddr_in from;
+	struct sockaddr_storage from;
 	socklen_t length = sizeof from;
 	int fd = accept4(listener->fd, (struct sockaddr *)&from, &length, SOCK_NONBLOCK | SOCK_CLOEXEC);
 	if (fd >= 0) {

@@ -437,9 +437,9 @@ static void have_socket(void *context, int fd, const char *error)
 	}
 	t->fd = fd;
 	set_options(fd);
-	struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(BGP_PORT)};
-	memcpy(&to.sin_addr, t->remote.octets, sizeof to.sin_addr);
-	if (connect(fd, (struct sockaddr *)&to, sizeof to) < 0 && errno != EINPROGRESS) {
+	struct sockaddr_storage to;
+	socklen_t length = socket_address(&t->remote, BGP_PORT, &to);
+	if (connect(fd, (struct sockaddr *)&to, length) < 0 && errno != EINPROGRESS) {
 		fail(t, errno);
 		return;
 	}

@@ -7,7 +7,20 @@ enum { VERSION = 4, PARAMETER_CAPABILITIES = 2, PARAMETER_EXTENDED = 255 };
 enum { CAPABILITY_MULTIPROTOCOL = 1, CAPABILITY_ROUTE_REFRESH = 2, CAPABILITY_FOUR_OCTET_AS = 65 };
 
 static const uint8_t supported_version[] = {0, VERSION};
-static const uint8_t wanted_capability[] = {CAPABILITY_MULTIPROTOCOL, 4, 0, AFI_IPV4, 0, SAFI_UNICAST};
+
+// Those of the families that we offer (RFC 4760 §8).
+static void write_multiprotocol(struct writer *w)
+{
+	for (enum family family = 0; family < FAMILIES; family++) {
+		if (family_rules[family].offered) {
+			write_u8(w, CAPABILITY_MULTIPROTOCOL);
+			write_u8(w, 4);
+			write_u16(w, family_rules[family].afi);
+			write_u8(w, 0);
+			write_u8(w, family_rules[family].safi);
+		}
+	}
+}
 
 void open_write(struct writer *w, const struct open_message *open, bool capabilities)
 {
@@ -18,15 +31,18 @@ void open_write(struct writer *w, const struct open_message *open, bool capabili
 	write_u16(w, open->hold_time);
 	write_u32(w, open->router_id);
 	if (capabilities) {
-		write_u8(w, 2 + sizeof wanted_capability + 2 + 6);
+		uint8_t octets[FAMILIES * 6 + 2 + 6];
+		struct writer list = writer_of(octets, sizeof octets);
+		write_multiprotocol(&list);
+		write_u8(&list, CAPABILITY_ROUTE_REFRESH);
+		write_u8(&list, 0);
+		write_u8(&list, CAPABILITY_FOUR_OCTET_AS);
+		write_u8(&list, 4);
+		write_u32(&list, open->as);
+		write_u8(w, (uint8_t)(2 + writer_length(&list)));
 		write_u8(w, PARAMETER_CAPABILITIES);
-		write_u8(w, sizeof wanted_capability + 2 + 6);
-		write_bytes(w, (struct bytes){wanted_capability, sizeof wanted_capability});
-		write_u8(w, CAPABILITY_ROUTE_REFRESH);
-		write_u8(w, 0);
-		write_u8(w, CAPABILITY_FOUR_OCTET_AS);
-		write_u8(w, 4);
-		write_u32(w, open->as);
+		write_u8(w, (uint8_t)writer_length(&list));
+		write_bytes(w, writer_bytes(&list));
 	} else {
 		write_u8(w, 0);
 	}
@@ -51,8 +67,11 @@ static bool read_capabilities(struct reader r, struct open_message *out)
 			if (value.failed || reader_left(&value) > 0) {
 				return false;
 			}
+			enum family family = family_find(afi, safi);
 			out->multiprotocol = true;
-			out->ipv4_unicast |= afi == AFI_IPV4 && safi == SAFI_UNICAST;
+			if (family < FAMILIES) {
+				out->families[family] = family_rules[family].offered;
+			}
 			break;
 		}
 		case CAPABILITY_ROUTE_REFRESH:
@@ -146,9 +165,14 @@ struct bgp_error open_read(struct bytes body, const struct bgp_session_config *c
 		return open_error(OPEN_BAD_IDENTIFIER, none);
 	}
 	// RFC 4760 §8: without any such capability IPv4 unicast is what BGP-4 is.
-	out->ipv4_unicast |= !out->multiprotocol;
-	if (!out->ipv4_unicast) {
-		return open_error(OPEN_UNSUPPORTED_CAPABILITY, (struct bytes){wanted_capability, sizeof wanted_capability});
+	out->families[FAMILY_IPV4] |= !out->multiprotocol;
+	for (enum family family = 0; family < FAMILIES; family++) {
+		if (out->families[family]) {
+			return error;
+		}
 	}
-	return error;
+	static uint8_t wanted[FAMILIES * 6]; // the error refers to it; each time the same octets
+	struct writer w = writer_of(wanted, sizeof wanted);
+	write_multiprotocol(&w);
+	return open_error(OPEN_UNSUPPORTED_CAPABILITY, writer_bytes(&w));
 }

@@ -2,16 +2,17 @@
 #ifndef TWINSPAN_BGP_OPEN_H
 #define TWINSPAN_BGP_OPEN_H
 
+#include "services/bgp/family.h"
 #include "services/bgp/message.h"
 
 struct open_message {
 	uint32_t as; // the four-octet capability's, where there is one
 	uint32_t router_id;
 	uint16_t hold_time;
-	bool four_octet_as; // RFC 6793
-	bool route_refresh; // RFC 2918
-	bool multiprotocol; // any RFC 4760 capability
-	bool ipv4_unicast;  // can be exchanged with this peer
+	bool four_octet_as;      // RFC 6793
+	bool route_refresh;      // RFC 2918
+	bool multiprotocol;      // any RFC 4760 capability
+	bool families[FAMILIES]; // that both ends offer
 };
 
 // `capabilities` false: none are sent, to a peer that refuses optional parameters.

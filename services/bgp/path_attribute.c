@@ -57,9 +57,9 @@ static uint32_t u32_of(struct bytes octets)
 
 // RFC 4271 §6.3: with a neighbour one hop away only its own address is a next hop on the tunnel's /30 that is not ours. Any
 // other is semantically wrong: the routes are not used, the session stays.
-static void check_next_hop(struct pass *pass, uint32_t next_hop)
+static void check_next_hop(struct pass *pass, struct bytes next_hop)
 {
-	if (next_hop != pass->context->remote_address && pass->update->exclusion == EXCLUSION_NONE) {
+	if (!bytes_equal(next_hop, address_bytes(&pass->context->remote)) && pass->update->exclusion == EXCLUSION_NONE) {
 		pass->update->exclusion = EXCLUSION_NEXT_HOP;
 	}
 }
@@ -67,8 +67,8 @@ static void check_next_hop(struct pass *pass, uint32_t next_hop)
 static bool read_next_hop(struct pass *pass, const struct attribute *a)
 {
 	// RFC 4760 §3: it is not about the routes of MP_REACH_NLRI.
-	if (pass->update->nlri.length > 0) {
-		check_next_hop(pass, u32_of(a->value));
+	if (pass->update->nlri.octets.length > 0) {
+		check_next_hop(pass, a->value);
 	}
 	return true;
 }
@@ -135,40 +135,46 @@ static bool read_as4_aggregator(struct pass *pass, const struct attribute *a)
 	return !pass->context->four_octet_as && u32_of(a->value) != 0 && read_other(pass, a);
 }
 
+// FAMILIES: one that was not negotiated.
+static enum family read_family(const struct pass *pass, struct reader *r)
+{
+	uint16_t afi = read_u16(r);
+	enum family family = family_find(afi, read_u8(r));
+	return family < FAMILIES && pass->context->families[family] ? family : FAMILIES;
+}
+
 // RFC 4760 §3, RFC 7606 §7.11: a next hop of a length that the family does not have leaves no way to find the NLRI.
 static bool read_mp_reach(struct pass *pass, const struct attribute *a)
 {
 	struct reader r = reader_of(a->value);
-	uint16_t afi = read_u16(&r);
-	uint8_t safi = read_u8(&r);
+	enum family family = read_family(pass, &r);
 	struct bytes next_hop = read_bytes(&r, read_u8(&r));
 	read_u8(&r); // reserved
 	if (r.failed) {
 		return false;
 	}
-	if (afi != AFI_IPV4 || safi != SAFI_UNICAST) {
+	if (family == FAMILIES) {
 		pass->update->other_family++;
 		pass->reachable |= reader_left(&r) > 0;
 		return true;
 	}
-	if (next_hop.length != 4) {
+	if (next_hop.length != family_octets(family)) {
 		return false;
 	}
-	pass->update->mp_nlri = read_rest(&r);
-	check_next_hop(pass, u32_of(next_hop));
+	pass->update->mp_nlri = (struct prefix_run){read_rest(&r), family};
+	check_next_hop(pass, next_hop);
 	return true;
 }
 
 static bool read_mp_unreach(struct pass *pass, const struct attribute *a)
 {
 	struct reader r = reader_of(a->value);
-	uint16_t afi = read_u16(&r);
-	uint8_t safi = read_u8(&r);
-	if (afi != AFI_IPV4 || safi != SAFI_UNICAST) {
+	enum family family = read_family(pass, &r);
+	if (family == FAMILIES) {
 		pass->update->other_family++;
 		return true;
 	}
-	pass->update->mp_withdrawn = read_rest(&r);
+	pass->update->mp_withdrawn = (struct prefix_run){read_rest(&r), family};
 	return true;
 }
 
@@ -312,7 +318,7 @@ static void check_mandatory(struct pass *pass)
 	static const uint8_t names[] = {ATTRIBUTE_ORIGIN, ATTRIBUTE_AS_PATH, ATTRIBUTE_NEXT_HOP};
 	const struct update *update = pass->update;
 	for (size_t i = 0; i < sizeof names; i++) {
-		bool needed = update->nlri.length || (update->mp_nlri.length && names[i] != ATTRIBUTE_NEXT_HOP);
+		bool needed = update->nlri.octets.length || (update->mp_nlri.octets.length && names[i] != ATTRIBUTE_NEXT_HOP);
 		if (needed && !seen(pass, names[i])) {
 			// RFC 7606 §3 d.
 			update_blame(pass->update, UPDATE_TREAT_AS_WITHDRAW, SUBCODE_MISSING, (struct bytes){&names[i], 1},
@@ -324,7 +330,7 @@ static void check_mandatory(struct pass *pass)
 static void check_as_path(struct pass *pass)
 {
 	struct update *update = pass->update;
-	if (!update->nlri.length && !update->mp_nlri.length) {
+	if (!update->nlri.octets.length && !update->mp_nlri.octets.length) {
 		return;
 	}
 	struct bytes path = update->draft.as_path;
@@ -360,11 +366,12 @@ void path_attributes_read(struct bytes attributes, const struct update_context *
 		write_bytes(&pass.others, pass.aggregator);
 	}
 	out->draft.others = writer_bytes(&pass.others);
-	pass.reachable |= out->nlri.length || out->mp_nlri.length;
+	pass.reachable |= out->nlri.octets.length || out->mp_nlri.octets.length;
 	// RFC 4724 §2: an empty MP_UNREACH_NLRI alone is the End-of-RIB of any family but IPv4 unicast, and some say it so for
 	// that one too.
-	bool nothing_else = !pass.beyond_unreach && !out->other_family && !out->withdrawn.length && !out->nlri.length;
-	out->end_of_rib |= nothing_else && seen(&pass, ATTRIBUTE_MP_UNREACH_NLRI) && !out->mp_withdrawn.length;
+	bool nothing_else =
+	    !pass.beyond_unreach && !out->other_family && !out->withdrawn.octets.length && !out->nlri.octets.length;
+	out->end_of_rib |= nothing_else && seen(&pass, ATTRIBUTE_MP_UNREACH_NLRI) && !out->mp_withdrawn.octets.length;
 	// RFC 7606 §5.2: with attributes and nothing reachable in sight, one cannot know that the NLRI were not what was
 	// spoilt.
 	if (out->verdict == UPDATE_TREAT_AS_WITHDRAW && pass.beyond_unreach && !pass.reachable) {

@@ -52,12 +52,12 @@ static void receive_update(struct connection *c, struct bytes body)
 		return;
 	}
 	bgp->counters[BGP_COUNT_UPDATES_RECEIVED]++;
-	struct reader remote = reader_of(address_bytes(&c->session->config.remote));
 	struct update_context context = {
 	    .four_octet_as = c->peer.four_octet_as && !c->session->plain_open,
 	    .local_as = c->session->config.local_as,
 	    .remote_as = c->session->config.remote_as,
-	    .remote_address = read_u32(&remote),
+	    .remote = c->session->config.remote,
+	    .families = c->peer.families,
 	};
 	struct update *update = &bgp->update;
 	update_read(body, &context, update);
@@ -88,8 +88,8 @@ static void receive_route_refresh(struct connection *c, struct bytes body)
 	struct reader r = reader_of(body);
 	uint16_t afi = read_u16(&r);
 	read_u8(&r); // reserved; RFC 7313's subtypes are not negotiated
-	uint8_t safi = read_u8(&r);
-	if (c->state == BGP_ESTABLISHED && (afi != AFI_IPV4 || safi != SAFI_UNICAST)) {
+	enum family family = family_find(afi, read_u8(&r));
+	if (c->state == BGP_ESTABLISHED && (family == FAMILIES || !c->peer.families[family])) {
 		c->session->bgp->counters[BGP_COUNT_OTHER_FAMILY]++; // RFC 2918 §4: ignored
 		return;
 	}

@@ -2,6 +2,8 @@
 #ifndef TWINSPAN_BGP_SHELL_H
 #define TWINSPAN_BGP_SHELL_H
 
+#include <sys/socket.h>
+
 #include "common/bus/bus.h"
 #include "common/io/health.h"
 #include "common/io/loop.h"
@@ -58,6 +60,10 @@ bool tcp_is_idle(const struct tcp *tcp); // no connection is left
 bool tcp_next_event(struct tcp *tcp, struct bgp_event *event);
 // Reads whatever has arrived: before timers run that are late by our own fault.
 void tcp_read_all(struct tcp *tcp);
+
+// ---- net_address.c ----
+socklen_t socket_address(const struct address *address, uint16_t port, struct sockaddr_storage *out);
+bool socket_address_read(const struct sockaddr_storage *from, struct address *out); // false: of no family of ours
 
 // ---- net_listen.c ----
 struct listeners;

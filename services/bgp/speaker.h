@@ -29,8 +29,7 @@ struct connection {
 
 struct pending_route {
 	uint32_t serial; // of its attributes, 0 for a withdrawal: what is packed together stands together
-	uint32_t address;
-	uint8_t length;
+	struct prefix prefix;
 };
 struct pending_list {
 	struct pending_route *items;
@@ -137,7 +136,7 @@ void act_text(struct bgp_session *session, enum bgp_notice notice, const char *t
 void act_send(struct connection *c, struct bytes octets);
 void act_send_octets(struct bgp_session *session, uint32_t transport, struct bytes octets);
 void act_patience(struct connection *c, duration length);
-void act_route(struct bgp_session *session, struct bgp_prefix destination, const struct bgp_attributes *attributes);
+void act_route(struct bgp_session *session, const struct prefix *destination, const struct bgp_attributes *attributes);
 void session_changed(struct bgp_session *session);
 void session_schedule(struct bgp_session *session); // puts it where its deadline belongs in the heap
 
@@ -194,7 +193,7 @@ void adj_rib_in_apply(struct bgp_session *session, const struct update *update);
 struct adj_rib_out *adj_rib_out_get(struct bgp *bgp, const char *name);
 void adj_rib_out_free(struct bgp *bgp, struct adj_rib_out *rib);
 void adj_rib_out_reap(struct bgp *bgp, struct adj_rib_out *rib); // frees it when it has neither routes nor sessions
-void adj_rib_out_change(struct bgp *bgp, struct adj_rib_out *rib, struct bgp_prefix destination,
+void adj_rib_out_change(struct bgp *bgp, struct adj_rib_out *rib, const struct prefix *destination,
                         struct bgp_attributes *attributes);
 void outlet_join(struct bgp_session *session, const char *name);
 void outlet_leave(struct bgp_session *session);

@@ -4,6 +4,7 @@
 #define TWINSPAN_BGP_UPDATE_H
 
 #include "services/bgp/attribute_set.h"
+#include "services/bgp/family.h"
 #include "services/bgp/message.h"
 
 // What of the session an UPDATE depends on.
@@ -11,7 +12,8 @@ struct update_context {
 	bool four_octet_as;
 	uint32_t local_as;
 	uint32_t remote_as;
-	uint32_t remote_address; // host order; the only next hop there is behind a tunnel
+	struct address remote; // the only next hop there is behind a tunnel
+	const bool *families;  // that were negotiated
 };
 
 // RFC 7606 §2, from the mildest to the strongest.
@@ -19,6 +21,11 @@ enum update_verdict { UPDATE_ACCEPT, UPDATE_ATTRIBUTE_DISCARD, UPDATE_TREAT_AS_W
 
 // Why routes that are well-formed are not accepted all the same.
 enum update_exclusion { EXCLUSION_NONE, EXCLUSION_AS_LOOP, EXCLUSION_NEXT_HOP };
+
+struct prefix_run { // as it is on the wire
+	struct bytes octets;
+	enum family family;
+};
 
 struct update {
 	enum update_verdict verdict;
@@ -28,9 +35,9 @@ struct update {
 	unsigned discarded;     // attributes
 	unsigned other_family;  // attributes of families that were not negotiated
 	bool end_of_rib;        // RFC 4724 §2
-	// Runs of prefixes, checked: prefix_read goes through them without failing.
-	struct bytes withdrawn, mp_withdrawn;
-	struct bytes nlri, mp_nlri;
+	// Checked: prefix_read goes through them without failing.
+	struct prefix_run withdrawn, mp_withdrawn;
+	struct prefix_run nlri, mp_nlri;
 	struct attribute_draft draft;
 	uint8_t as_path[2 * MESSAGE_LIMIT];
 	uint8_t as4_path[MESSAGE_LIMIT];
@@ -41,7 +48,7 @@ struct update {
 // `body` is the message without its header and must stay while `out` is used.
 void update_read(struct bytes body, const struct update_context *context, struct update *out);
 // The next prefix of a checked run; false at its end.
-bool prefix_read(struct reader *r, struct bgp_prefix *out);
-void prefix_write(struct writer *w, struct bgp_prefix prefix);
+bool prefix_read(struct reader *r, enum family family, struct prefix *out);
+void prefix_write(struct writer *w, const struct prefix *prefix);
 
 #endif

@@ -8,11 +8,13 @@
 #include "services/bgp/as_path.h"
 #include "services/bgp/open.h"
 #include "services/bgp/update.h"
+#include "tests/unit/bgp_prefix.h"
 
 static void read_update(struct bytes body, bool four_octets)
 {
 	static struct update update;
-	const struct update_context context = {four_octets, 65000, 65001, 0xa9fe0a02};
+	const bool families[FAMILIES] = {[FAMILY_IPV4] = true, [FAMILY_IPV6] = four_octets};
+	const struct update_context context = {four_octets, 65000, 65001, ipv4(0xa9fe0a02, 32).address, families};
 	update_read(body, &context, &update);
 	if (update.verdict == UPDATE_SESSION_RESET) {
 		if (update.error.code != ERROR_UPDATE) {
@@ -20,11 +22,11 @@ static void read_update(struct bytes body, bool four_octets)
 		}
 		return;
 	}
-	struct bytes runs[] = {update.withdrawn, update.mp_withdrawn, update.nlri, update.mp_nlri};
+	const struct prefix_run *runs[] = {&update.withdrawn, &update.mp_withdrawn, &update.nlri, &update.mp_nlri};
 	for (size_t i = 0; i < 4; i++) {
-		struct reader r = reader_of(runs[i]);
-		struct bgp_prefix prefix;
-		while (prefix_read(&r, &prefix)) {
+		struct reader r = reader_of(runs[i]->octets);
+		struct prefix prefix;
+		while (prefix_read(&r, runs[i]->family, &prefix)) {
 		}
 		if (r.failed) {
 			abort(); // what was not a reset can be read to its end
@@ -33,7 +35,7 @@ static void read_update(struct bytes body, bool four_octets)
 	uint8_t octets[4 * MESSAGE_LIMIT];
 	struct writer w = writer_of(octets, sizeof octets);
 	as_path_write(&w, 65000, update.draft.as_path, 2);
-	if (update.verdict < UPDATE_TREAT_AS_WITHDRAW && update.nlri.length &&
+	if (update.verdict < UPDATE_TREAT_AS_WITHDRAW && update.nlri.octets.length &&
 	    (w.failed || as_path_length(update.draft.as_path) == 0)) {
 		abort();
 	}

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "services/bgp/bgp.h"
+#include "tests/unit/bgp_prefix.h"
 
 enum { TRANSPORTS = 64, OUTPUT_BOUND = 3 << 16 };
 
@@ -151,7 +152,7 @@ static void advertise(struct play *play)
 	for (uint8_t i = 0; i < count; i++) {
 		uint8_t what = next(play);
 		list[i] = (struct bgp_advertisement){.export = "vpn",
-		                                     .destination = {(uint32_t)(what & 0x1f) << 8, 24},
+		                                     .destination = ipv4((uint32_t)(what & 0x1f) << 8, 24),
 		                                     .withdrawn = what & 0x20,
 		                                     .origin = what >> 6 & 1};
 	}

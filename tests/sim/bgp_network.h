@@ -7,6 +7,7 @@
 #include "common/base/alloc.h"
 #include "common/base/random.h"
 #include "services/bgp/bgp.h"
+#include "tests/unit/bgp_prefix.h"
 
 enum { SESSIONS = 3, UNIVERSE = 48, CHAOS_SECONDS = 60, QUIET_SECONDS = 40, PATH_LIMIT = 4 };
 

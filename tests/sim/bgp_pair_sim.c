@@ -26,7 +26,7 @@ static void take_routes(struct world *w, int side)
 {
 	for (size_t i = 0; i < w->actions.route_count; i++) {
 		const struct bgp_route_change *change = &w->actions.routes[i];
-		size_t index = change->destination.address >> 8 & 0xff;
+		size_t index = change->destination.address.octets[2];
 		struct route *route = &w->learned[side][session_number(change->session)][index];
 		CHECK(index < UNIVERSE && change->destination.length == 24);
 		CHECK(change->attributes || route->present);
@@ -188,7 +188,7 @@ static void change_routes(struct world *w, int side)
 			}
 		}
 		list[i] = (struct bgp_advertisement){.export = "vpn",
-		                                     .destination = {0x0a000000 | (uint32_t)side << 16 | index << 8, 24},
+		                                     .destination = ipv4(0x0a000000 | (uint32_t)side << 16 | index << 8, 24),
 		                                     .withdrawn = !route->present,
 		                                     .origin = route->origin,
 		                                     .as_path = route->path,

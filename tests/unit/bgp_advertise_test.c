@@ -17,7 +17,7 @@ static void advertise(uint32_t first, size_t count, bool gone, const uint32_t *p
 	static struct bgp_advertisement list[2048];
 	for (size_t i = 0; i < count; i++) {
 		list[i] = (struct bgp_advertisement){.export = "vpn-1",
-		                                     .destination = {first + (uint32_t)i * 256, 24},
+		                                     .destination = ipv4(first + (uint32_t)i * 256, 24),
 		                                     .withdrawn = gone,
 		                                     .as_path = path,
 		                                     .as_path_length = path_length};
@@ -59,10 +59,10 @@ static void packing(void **state)
 	// Two attribute sets and a withdrawal in one change: three messages.
 	advertise(0x0a000000, 1, false, NULL, 0);
 	struct bgp_advertisement list[] = {
-	    {.export = "vpn-1", .destination = {0x0a010000, 16}},
-	    {.export = "vpn-1", .destination = {0x0a020000, 16}, .as_path = (const uint32_t[]){7}, .as_path_length = 1},
-	    {.export = "vpn-1", .destination = {0x0a030000, 16}},
-	    {.export = "vpn-1", .destination = {0x0a000000, 24}, .withdrawn = true},
+	    {.export = "vpn-1", .destination = ipv4(0x0a010000, 16)},
+	    {.export = "vpn-1", .destination = ipv4(0x0a020000, 16), .as_path = (const uint32_t[]){7}, .as_path_length = 1},
+	    {.export = "vpn-1", .destination = ipv4(0x0a030000, 16)},
+	    {.export = "vpn-1", .destination = ipv4(0x0a000000, 24), .withdrawn = true},
 	};
 	step((struct bgp_event){.kind = BGP_EVENT_ADVERTISE, .advertisements = list, .count = 4});
 	assert_int_equal(count_messages(), 3);
@@ -136,7 +136,7 @@ static void a_path_that_is_too_long(void **state)
 static void advertise_with(const uint32_t *path, size_t path_length, const uint32_t *communities, size_t count)
 {
 	struct bgp_advertisement one = {.export = "vpn-1",
-	                                .destination = {0x0a000000, 24},
+	                                .destination = ipv4(0x0a000000, 24),
 	                                .as_path = path,
 	                                .as_path_length = path_length,
 	                                .communities = communities,
@@ -192,6 +192,18 @@ static void end_of_rib_waits(void **state)
 	assert_int_equal(sent_length, 0);
 }
 
+// A family that is not offered is said to nobody, and is not held either.
+static void another_family(void **state)
+{
+	(void)state;
+	established();
+	struct bgp_advertisement one = {.export = "vpn-1"};
+	assert_true(prefix_parse("fd00:1::/64", &one.destination));
+	step((struct bgp_event){.kind = BGP_EVENT_ADVERTISE, .advertisements = &one, .count = 1});
+	assert_int_equal(sent_length, 0);
+	assert_int_equal(status().prefixes_advertised, 0);
+}
+
 // Connections come to a node and leave it: nothing is left of one that has no session and no route any more.
 static void a_connection_that_leaves(void **state)
 {
@@ -224,6 +236,7 @@ int main(void)
 	    test(end_of_rib_waits),
 	    test(a_connection_that_leaves),
 	    test(communities),
+	    test(another_family),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

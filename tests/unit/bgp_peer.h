@@ -4,6 +4,7 @@
 
 #include "services/bgp/bgp.h"
 #include "tests/unit/bgp_octets.h"
+#include "tests/unit/bgp_prefix.h"
 
 enum { OPEN = 1, UPDATE, NOTIFICATION, KEEPALIVE, ROUTE_REFRESH };
 

@@ -12,8 +12,21 @@
 #include "services/bgp/as_path.h"
 #include "services/bgp/attribute_set.h"
 #include "services/bgp/prefix_table.h"
+#include "tests/unit/bgp_prefix.h"
 
 enum { UNIVERSE = 4096 };
+
+// Of both families, of lengths that differ and of addresses that differ in one half only.
+static struct prefix prefix_number(uint32_t number)
+{
+	struct prefix prefix = ipv4(number >> 2 << 8, (uint8_t)(24 + (number >> 1) % 2));
+	if (number % 2) {
+		struct address address = {16, {0xfd}};
+		memcpy(address.octets + (number & 4 ? 1 : 12), prefix.address.octets + 1, 3);
+		prefix = (struct prefix){address, (uint8_t)(127 + (number >> 1) % 2)};
+	}
+	return prefix;
+}
 
 static void prefixes_agree_with_a_model(void **state)
 {
@@ -26,15 +39,15 @@ static void prefixes_agree_with_a_model(void **state)
 	size_t count = 0;
 	for (int i = 0; i < 200000; i++) {
 		uint32_t number = random_below(&random, i % 40000 < 20000 ? UNIVERSE : UNIVERSE / 16);
-		struct bgp_prefix prefix = {number >> 1 << 8, (uint8_t)(24 + number % 2)};
-		struct prefix_slot *slot = prefix_table_find(&table, prefix);
+		struct prefix prefix = prefix_number(number);
+		struct prefix_slot *slot = prefix_table_find(&table, &prefix);
 		assert_int_equal(slot != NULL, model[number]);
 		if (slot && random_below(&random, 2)) {
-			prefix_table_remove(&table, slot);
+			prefix_table_remove(&table, &prefix, slot);
 			model[number] = false;
 			count--;
 		} else if (!slot) {
-			prefix_table_insert(&table, prefix)->known = 1;
+			prefix_table_insert(&table, &prefix)->known = 1;
 			model[number] = true;
 			count++;
 		}
@@ -42,13 +55,15 @@ static void prefixes_agree_with_a_model(void **state)
 	}
 	// Every slot is visited though the one in hand is removed.
 	size_t at = 0, visited = 0;
-	for (struct prefix_slot *slot; (slot = prefix_table_next(&table, &at));) {
+	struct prefix prefix;
+	for (struct prefix_slot *slot; (slot = prefix_table_next(&table, &at, &prefix));) {
+		assert_ptr_equal(prefix_table_find(&table, &prefix), slot);
 		if (slot->known) {
 			visited++;
 		}
 		slot->known = 0;
 		if (random_below(&random, 2)) {
-			prefix_table_remove(&table, slot);
+			prefix_table_remove(&table, &prefix, slot);
 		} else {
 			at++;
 		}
@@ -64,7 +79,7 @@ static void sets_are_shared(void **state)
 	static const uint8_t key[16], path_octets[] = {2, 1, 0, 0, 0xfd, 0xe9}, community[] = {0, 1, 0, 2};
 	struct attribute_pool pool;
 	attribute_pool_init(&pool, key);
-	struct attribute_draft draft = {.as_path = {path_octets, sizeof path_octets}, .next_hop = 1};
+	struct attribute_draft draft = {.as_path = {path_octets, sizeof path_octets}, .next_hop = ipv4(1, 32).address};
 	struct bgp_attributes *first = attributes_intern(&pool, &draft), *second = attributes_intern(&pool, &draft);
 	assert_ptr_equal(first, second);
 	// The same octets in another attribute are another set.
@@ -87,7 +102,7 @@ static void sets_are_shared(void **state)
 	attribute_pool_bury(&pool);
 	attributes_release(&pool, fourth);
 	for (uint32_t i = 0; i < 1000; i++) { // it grows
-		draft.next_hop = i;
+		draft.next_hop = ipv4(i, 32).address;
 		attributes_intern(&pool, &draft);
 	}
 	assert_int_equal(pool.count, 1000);
@@ -124,11 +139,33 @@ static void our_as_goes_first(void **state)
 	assert_true(bytes_equal(writer_bytes(&w), (struct bytes){expected, sizeof expected}));
 }
 
+static void what_no_network_has(void **state)
+{
+	(void)state;
+	static const struct {
+		const char *text;
+		bool martian;
+	} rows[] = {{"0.0.0.0/0", false},   {"0.0.0.0/8", true},   {"127.1.0.0/16", true},  {"169.254.7.0/24", true},
+	            {"169.0.0.0/8", false}, {"240.0.0.0/4", true}, {"223.0.0.0/8", false},  {"192.168.0.0/16", false},
+	            {"::/0", false},        {"::1/128", true},     {"::ffff:0:0/96", true}, {"fe80::/64", true},
+	            {"fc00::/7", false},    {"fec0::/10", false},  {"ff02::/16", true},     {"2001:db8::/32", false}};
+	for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+		struct prefix prefix;
+		assert_true(prefix_parse(rows[i].text, &prefix));
+		assert_int_equal(family_is_martian(&prefix), rows[i].martian);
+	}
+	assert_int_equal(family_find(1, 1), FAMILY_IPV4);
+	assert_int_equal(family_find(2, 1), FAMILY_IPV6);
+	assert_int_equal(family_find(1, 128), FAMILIES); // VPN-IPv4
+	assert_int_equal(family_find(25, 70), FAMILIES);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(prefixes_agree_with_a_model),
 	    cmocka_unit_test(sets_are_shared),
+	    cmocka_unit_test(what_no_network_has),
 	    cmocka_unit_test(our_as_goes_first),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -12,6 +12,7 @@
 #include "services/bgp/as_path.h"
 #include "services/bgp/update.h"
 #include "tests/unit/bgp_octets.h"
+#include "tests/unit/bgp_prefix.h"
 
 static struct update update;
 static uint8_t body[MESSAGE_LIMIT];
@@ -41,8 +42,9 @@ static struct bytes body_of(const char *withdrawn, const char *attributes, const
 	return writer_bytes(&w);
 }
 
-static const struct update_context four = {true, 65000, 65001, 0xa9fe0a02};
-static const struct update_context two = {false, 65000, 65001, 0xa9fe0a02};
+static const bool ipv4_alone[FAMILIES] = {[FAMILY_IPV4] = true}, both_families[FAMILIES] = {true, true};
+static const struct update_context four = {true, 65000, 65001, {4, {169, 254, 10, 2}}, ipv4_alone};
+static const struct update_context two = {false, 65000, 65001, {4, {169, 254, 10, 2}}, ipv4_alone};
 
 struct row {
 	const char *what;
@@ -237,14 +239,13 @@ static void withdraw_keeps_the_nlri(void **state)
 	(void)state;
 	update_read(body_of(NET2, "40010103" PATH NEXT_HOP "8004", NET "00"), &four, &update);
 	assert_int_equal(update.verdict, W);
-	struct reader r = reader_of(update.nlri);
-	struct bgp_prefix prefix;
-	assert_true(prefix_read(&r, &prefix));
-	assert_int_equal(prefix.address, 0xc0a80100);
-	assert_int_equal(prefix.length, 24);
-	assert_true(prefix_read(&r, &prefix));
+	struct reader r = reader_of(update.nlri.octets);
+	struct prefix prefix, expected = ipv4(0xc0a80100, 24);
+	assert_true(prefix_read(&r, update.nlri.family, &prefix));
+	assert_true(prefix_equal(&prefix, &expected));
+	assert_true(prefix_read(&r, update.nlri.family, &prefix));
 	assert_int_equal(prefix.length, 0);
-	assert_false(prefix_read(&r, &prefix));
+	assert_false(prefix_read(&r, update.nlri.family, &prefix));
 	assert_false(r.failed);
 }
 
@@ -253,9 +254,47 @@ static void host_bits_do_not_matter(void **state)
 	(void)state;
 	uint8_t octets[] = {20, 10, 1, 0xff};
 	struct reader r = reader_of((struct bytes){octets, sizeof octets});
-	struct bgp_prefix prefix;
-	assert_true(prefix_read(&r, &prefix));
-	assert_int_equal(prefix.address, 0x0a01f000);
+	struct prefix prefix, expected = ipv4(0x0a01f000, 20);
+	assert_true(prefix_read(&r, FAMILY_IPV4, &prefix));
+	assert_true(prefix_equal(&prefix, &expected));
+}
+
+// A family is read by its own row of the table once it is negotiated, and is another's business before (RFC 4760 §7).
+static void another_family(void **state)
+{
+	(void)state;
+	static const char next_hop[] = "fd000000000000000000000000000002", prefixes[] = "40 fd00000000000001";
+	const struct update_context ipv6 = {true, 65000, 65001, {16, {0xfd, [15] = 2}}, both_families};
+	char attributes[512];
+	snprintf(attributes, sizeof attributes, ORIGIN PATH "800e1e 00020110 %s 00 %s", next_hop, prefixes);
+	struct bytes body_octets = body_of("", attributes, "");
+	update_read(body_octets, &four, &update);
+	assert_int_equal(update.other_family, 1);
+	assert_int_equal(update.mp_nlri.octets.length, 0);
+	update_read(body_octets, &ipv6, &update);
+	assert_int_equal(update.verdict, A);
+	assert_int_equal(update.other_family, 0);
+	assert_int_equal(update.exclusion, EXCLUSION_NONE);
+	assert_true(address_equal(&update.draft.next_hop, &ipv6.remote));
+	struct reader r = reader_of(update.mp_nlri.octets);
+	struct prefix prefix;
+	char text[PREFIX_TEXT];
+	assert_true(prefix_read(&r, update.mp_nlri.family, &prefix));
+	assert_string_equal(prefix_format(&prefix, text), "fd00:0:0:1::/64");
+	uint8_t octets[16];
+	struct writer w = writer_of(octets, sizeof octets);
+	prefix_write(&w, &prefix);
+	assert_true(bytes_equal(writer_bytes(&w), update.mp_nlri.octets));
+	// A next hop of the other family's length leaves no way to find the prefixes; one of 129 bits is none.
+	update_read(body_of("", ORIGIN PATH "800e12 00020104a9fe0a02 00 40fd00000000000001", ""), &ipv6, &update);
+	assert_int_equal(update.verdict, R);
+	snprintf(attributes, sizeof attributes, ORIGIN PATH "800e27 00020110 %s 00 81 %s00", next_hop, next_hop);
+	update_read(body_of("", attributes, ""), &ipv6, &update);
+	assert_int_equal(update.verdict, R);
+	// Withdrawn by their own attribute.
+	update_read(body_of("", "800f0c 000201 40fd00000000000001", ""), &ipv6, &update);
+	assert_int_equal(update.mp_withdrawn.family, FAMILY_IPV6);
+	assert_int_equal(update.mp_withdrawn.octets.length, 9);
 }
 
 static void values_arrive(void **state)
@@ -352,15 +391,11 @@ static void path_length(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(generic_rules),
-	    cmocka_unit_test(path_and_next_hop),
-	    cmocka_unit_test(further_attributes),
-	    cmocka_unit_test(lengths_of_the_parts),
-	    cmocka_unit_test(withdraw_keeps_the_nlri),
-	    cmocka_unit_test(values_arrive),
-	    cmocka_unit_test(host_bits_do_not_matter),
-	    cmocka_unit_test(two_octets),
-	    cmocka_unit_test(confederation_segments_in_as4_path),
+	    cmocka_unit_test(generic_rules),        cmocka_unit_test(path_and_next_hop),
+	    cmocka_unit_test(another_family),       cmocka_unit_test(further_attributes),
+	    cmocka_unit_test(lengths_of_the_parts), cmocka_unit_test(withdraw_keeps_the_nlri),
+	    cmocka_unit_test(values_arrive),        cmocka_unit_test(host_bits_do_not_matter),
+	    cmocka_unit_test(two_octets),           cmocka_unit_test(confederation_segments_in_as4_path),
 	    cmocka_unit_test(path_length),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
