@@ -135,7 +135,9 @@ void input_tunnel(struct route *r, const struct route_event *event)
 	}
 	tunnel_refresh(r, t);
 	rehome(r, t);
-	mark_learned(r, t);
+	if (connection != connection_before) { // else its groups mark those that it changes anything for
+		mark_learned(r, t);
+	}
 	object_release(r, connection_before ? &connection_before->object : NULL);
 	object_release(r, node_before ? &node_before->object : NULL);
 	object_release(r, &t->object);

@@ -292,15 +292,18 @@ void vpc_entry_settle(struct route *r, struct vpc_table *table, const struct pre
 	}
 }
 
-static void settle_statics(struct route *r, struct vpc_table *table)
+// What is left of `limit`: one table's own routes are settled in one go.
+static size_t settle_statics(struct route *r, struct vpc_table *table, size_t limit)
 {
+	size_t blocks = table->vpc ? table->vpc->block_count : 0, cost = blocks + table->static_count;
 	table->statics_dirty = false;
-	for (size_t i = 0; table->vpc && i < table->vpc->block_count; i++) {
+	for (size_t i = 0; i < blocks; i++) {
 		vpc_entry_settle(r, table, &table->vpc->blocks[i]);
 	}
 	for (size_t i = 0; i < table->static_count; i++) {
 		vpc_entry_settle(r, table, &table->statics[i].destination);
 	}
+	return cost < limit ? limit - cost : 0;
 }
 
 // The whole table, after a change of its own row, of its VPC or of an attachment: first what it has, then what each border
@@ -342,7 +345,7 @@ size_t vpc_tables_settle(struct route *r, size_t limit)
 		struct vpc_table *table = r->dirty_tables.items[r->dirty_tables.count - 1];
 		invariant(table->dirty && (table->statics_dirty || table->entries_dirty));
 		if (table->statics_dirty) {
-			settle_statics(r, table);
+			limit = settle_statics(r, table, limit);
 		}
 		if (table->entries_dirty) {
 			limit = settle_entries(r, table, limit);

@@ -145,13 +145,79 @@ static void test_changes_under_a_sweep(void **state)
 	region_free(&region);
 }
 
+// The static routes of many VPC tables follow a border gateway's nodes, some tables at a time.
+static void test_statics_of_many_vpc_tables(void **state)
+{
+	(void)state;
+	enum { TABLES = 100 };
+	struct region region = big_region();
+	struct route_vpc_static statics[] = {{prefix("172.16.0.0/12"), "bgw"}};
+	for (unsigned i = 0; i < TABLES; i++) {
+		char id[16];
+		snprintf(id, sizeof id, "rtb-%u", i);
+		region_step(&region,
+		            (struct route_event){.kind = ROUTE_VPC_TABLE,
+		                                 .id = id,
+		                                 .vpc_table = {.vpc_id = "vpc", .statics = statics, .static_count = 1}});
+	}
+	static const char *const nodes[] = {"node-a", "node-b"};
+	for (size_t i = 0; i < 2; i++) {
+		step_only(&region, (struct route_event){.kind = ROUTE_NODE, .id = nodes[i], .node = {.gone = true}});
+		while (settle_once(&region)) {
+		}
+	}
+	assert_row(&region, ROUTE_TABLE_VPC, "rtb-7/172.16.0.0/12/STATIC/bgw", "att no node of bgw is alive");
+	step_only(&region, (struct route_event){.kind = ROUTE_NODE, .id = "node-a"});
+	region_clear_log(&region);
+	size_t changed = 0;
+	for (bool more = true; more;) {
+		more = settle_once(&region);
+		assert_true(published(&region, ROUTE_TABLE_VPC) <= PORTION);
+		changed += published(&region, ROUTE_TABLE_VPC);
+	}
+	assert_true(changed >= TABLES);
+	assert_row(&region, ROUTE_TABLE_VPC, "rtb-7/172.16.0.0/12/STATIC/bgw", "att EFFECTIVE");
+	region_free(&region);
+}
+
+// A connection comes to a node: what it is told is told there in portions.
+static void test_a_connection_on_another_node(void **state)
+{
+	(void)state;
+	struct region region = big_region();
+	gateway(&region, "bgw", true);
+	connection(&region, "vpn-2", "bgw", true);
+	step_only(&region,
+	          (struct route_event){.kind = ROUTE_TUNNEL, .id = "tun-c", .tunnel = {"vpn-2", "node-a", .admin_up = true}});
+	work_off(&region, ROUTE_TABLE_ADVERTISED, 1, 1 + ROUTES);
+	assert_row(&region, ROUTE_TABLE_ADVERTISED, "vpn-2/node-a/20.0.7.0/24", "65010 origin 0");
+	step_only(&region, (struct route_event){.kind = ROUTE_TUNNEL, .id = "tun-c", .removed = true});
+	work_off(&region, ROUTE_TABLE_ADVERTISED, 1, 1 + ROUTES);
+	assert_no_row(&region, ROUTE_TABLE_ADVERTISED, "vpn-2/node-a/20.0.7.0/24");
+	region_free(&region);
+}
+
+// Of a tunnel that is taken down the groups are told at once, and what was learned through it is looked at afterwards.
+static void test_a_tunnel_that_is_taken_down(void **state)
+{
+	(void)state;
+	struct region region = big_region();
+	step_only(&region, (struct route_event){.kind = ROUTE_TUNNEL, .id = "tun-a", .tunnel = {"vpn", "node-a"}});
+	assert_int_equal(region.log_count, 1);
+	assert_int_equal(route_pending(region.route), 1); // the group, which has them all
+	region_settle(&region);
+	assert_row(&region, ROUTE_TABLE_SHOWN, "bgw/PROPAGATED/20.0.7.0/24/tun-a",
+	           "EBGP vpn 1 [tun-a] adminState of tunnel tun-a is DOWN");
+	region_free(&region);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(test_another_as_number),
-	    cmocka_unit_test(test_a_vpc_table),
-	    cmocka_unit_test(test_a_vpc_that_holds_them_all),
-	    cmocka_unit_test(test_changes_under_a_sweep),
+	    cmocka_unit_test(test_another_as_number),           cmocka_unit_test(test_a_vpc_table),
+	    cmocka_unit_test(test_a_vpc_that_holds_them_all),   cmocka_unit_test(test_changes_under_a_sweep),
+	    cmocka_unit_test(test_statics_of_many_vpc_tables),  cmocka_unit_test(test_a_connection_on_another_node),
+	    cmocka_unit_test(test_a_tunnel_that_is_taken_down),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
