@@ -16,7 +16,7 @@ enum table_mark {
 	TABLE_OF_TUNNELS = 2, // a key begins with a tunnel's id: only the services of that tunnel's node may say anything of it
 	TABLE_OF_NODES = 4,   // a key is a node's id: only that node's services may
 	TABLE_PLACES_TUNNELS = 16, // its rows say on which node a tunnel is
-	TABLE_LAZY = 8,            // figures: nobody waits for them to be applied, so many changes are answered at once
+	TABLE_LAZY = 8, // its owner waits for no change to be applied, so many of them are answered at once
 };
 
 struct table_rule {

@@ -13,6 +13,7 @@ static void drain(void *context)
 	soon_cancel(&watch->again);
 	for (int i = 0; i < BUS_MESSAGES_AT_A_TIME; i++) {
 		if (!watch->receive(watch->context) || !watch->socket) {
+			soon_cancel(&watch->again); // what was sent meanwhile was sent before this last call
 			return;
 		}
 	}
