@@ -111,12 +111,20 @@ static bool tells(const struct bus_lookout *lookout)
 	return lookout->fd >= 0 && !is_watched(lookout, -1);
 }
 
+// `sure`: what changes after this is told, so that nothing has to be looked at twice.
+static bool looks_changed(struct bus_lookout *lookout, bool sure)
+{
+	bool keys = bus_changed(&lookout->keys, lookout->places[KEYS].path);
+	bool endpoints = bus_changed(&lookout->endpoints, lookout->places[FILE_ITSELF].path);
+	lookout->keys.again = lookout->keys.again && !sure;
+	lookout->endpoints.again = lookout->endpoints.again && !sure;
+	return keys || endpoints;
+}
+
 static void look(void *context)
 {
 	struct bus_lookout *lookout = context;
-	bool keys = bus_changed(&lookout->keys, lookout->places[KEYS].path);
-	bool endpoints = bus_changed(&lookout->endpoints, lookout->places[FILE_ITSELF].path);
-	bool changed = lookout->told || keys || endpoints;
+	bool told = lookout->told, changed = looks_changed(lookout, told) || told;
 	lookout->told = false;
 	if (changed || !tells(lookout)) {
 		watch_places(lookout);
@@ -147,8 +155,7 @@ void bus_lookout_begin(struct bus_lookout *lookout, struct loop *loop, const cha
 	lookout->places[FILE_PARENT] = parent_of(endpoints_file);
 	lookout->places[FILE_ITSELF] = place(duplicate_text(endpoints_file), NULL, CONTENT);
 	watch_places(lookout);
-	bus_changed(&lookout->keys, lookout->places[KEYS].path);
-	bus_changed(&lookout->endpoints, lookout->places[FILE_ITSELF].path);
+	looks_changed(lookout, tells(lookout));
 	deadline_init(&lookout->look, loop, look, lookout);
 	deadline_arm(&lookout->look, now() + SECONDS(tells(lookout) ? SLOW_S : UNTOLD_S));
 }
