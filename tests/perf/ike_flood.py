@@ -135,8 +135,11 @@ def handshake(pair, count=60):
             pair.restart()
         trace.terminate()
         trace.wait()
-        total = next(line.split() for line in (pair.folder / "strace").read_text().splitlines() if line.endswith("total"))
-        calls = f", {int(total[3]) / 20:.0f} system calls in all its threads"  # % time, seconds, usecs/call, calls, errors
+        lines = [line.split() for line in (pair.folder / "strace").read_text().splitlines()]  # % time, seconds, usecs/call, calls, errors
+        number = {line[-1]: int(line[3]) / 20 for line in lines if len(line) >= 5 and line[3].isdigit()}
+        total = number.pop("total")
+        most = ", ".join(f"{name} {count:.0f}" for name, count in sorted(number.items(), key=lambda pair: -pair[1])[:8])
+        calls = f", {total:.0f} system calls in all its threads ({most})"
     print(f"     a delete and a handshake cost the responder {each:.2f} ms of CPU{calls}", flush=True)
     return True
 

@@ -93,7 +93,7 @@ def main():
     try:
         tutorial = Tutorial().build()
         tutorial.wait_converged()
-        time.sleep(5)
+        time.sleep(SECONDS)  # past what a service does soon after its start
         print(f"{'':<28}{'calls':>8}{'goal':>8}")
         for identity in sorted(region.identities()):
             if only in identity:
