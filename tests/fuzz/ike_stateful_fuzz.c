@@ -8,6 +8,7 @@
 
 #include "common/base/alloc.h"
 #include "services/ike/v2/exchanges.h"
+#include "tests/unit/ike_tunnel.h"
 
 enum { FLIGHT = 32, STATES = 64 };
 
@@ -110,27 +111,16 @@ static void begin(struct world *w, int index)
 	                                             .encryption_count = 2,
 	                                             .integrity_count = 1,
 	                                             .group_count = 2};
-	static const char *const addresses[2] = {"198.51.100.17", "203.0.113.1"};
 	struct end *e = &w->ends[index];
 	struct tunnel_config *c = &e->config;
 	if (c->id[0] == '\0') {
-		*c = (struct tunnel_config){.id = "tun-1",
-		                            .enabled = true,
-		                            .initiate = true,
-		                            .ike = algorithms,
-		                            .child = algorithms,
-		                            .ike_lifetime = 600,
-		                            .child_lifetime = 300,
-		                            .rekey_margin = 60,
-		                            .dpd = true,
-		                            .dpd_interval = 10,
-		                            .dpd_timeout = 30,
-		                            .dpd_action = DPD_RESTART};
+		*c = ike_test_tunnel(index);
+		c->initiate = true;
+		c->ike = c->child = algorithms;
 		c->ike.group_count = 1;
-		address_parse(addresses[index], &c->local);
-		address_parse(addresses[!index], &c->remote);
-		strcpy(c->local_id, addresses[index]);
-		strcpy(c->remote_id, addresses[!index]);
+		c->ike_lifetime = 600;
+		c->child_lifetime = 300;
+		c->rekey_margin = 60;
 	}
 	uint8_t seed[32] = {(uint8_t)index, (uint8_t)e->count, (uint8_t)(w->now >> 20)};
 	ike_free(&e->ike);

@@ -6,6 +6,7 @@
 // has calmed down: both tunnels UP, one IKE SA and one child SA, the same at both ends. SEEDS says how many seeds (default
 // 1000), SEED runs a single one, TRACE prints what happens.
 #include "tests/sim/ike_world.h"
+#include "tests/unit/ike_tunnel.h"
 
 enum { CHAOS_SECONDS = 90, CALM_SECONDS = 180, HAPPENINGS = 24 };
 
@@ -196,25 +197,14 @@ static void make_side(struct world *w, int index, const struct algorithms *ike, 
                       uint32_t lifetime, bool initiate)
 {
 	struct side *s = &w->sides[index];
-	static const char *const addresses[2] = {"198.51.100.17", "203.0.113.1"};
 	struct tunnel_config *c = &s->config;
-	*c = (struct tunnel_config){.id = "tun-1",
-	                            .border_gateway_id = "bgw-1",
-	                            .enabled = true,
-	                            .initiate = initiate,
-	                            .ike = *ike,
-	                            .child = *child,
-	                            .ike_lifetime = 2 * lifetime,
-	                            .child_lifetime = lifetime,
-	                            .rekey_margin = lifetime / 4,
-	                            .rekey_fuzz = 100,
-	                            .replay_window = 1024,
-	                            .dpd = true,
-	                            .dpd_interval = 10,
-	                            .dpd_timeout = 30,
-	                            .dpd_action = DPD_RESTART};
-	address_parse(addresses[index], &c->local);
-	address_parse(addresses[!index], &c->remote);
+	*c = ike_test_tunnel(index);
+	c->initiate = initiate;
+	c->ike = *ike;
+	c->child = *child;
+	c->ike_lifetime = 2 * lifetime;
+	c->child_lifetime = lifetime;
+	c->rekey_margin = lifetime / 4;
 	snprintf(c->local_id, sizeof c->local_id, "%s", index ? "device@idc.example" : "gateway.cloud.example");
 	snprintf(c->remote_id, sizeof c->remote_id, "%s", index ? "gateway.cloud.example" : "device@idc.example");
 	c->force_encapsulation = chance(w, 4) == 0;

@@ -9,6 +9,7 @@
 #include "common/base/alloc.h"
 #include "services/ike/crypto/seal.h"
 #include "services/ike/ike.h"
+#include "tests/unit/ike_tunnel.h"
 
 enum { FLIGHT = 64 };
 
@@ -92,30 +93,14 @@ int main(int argc, char **argv)
 	                                .encryption_count = 1,
 	                                .integrity_count = 1,
 	                                .group_count = 1};
-	static const char *const addresses[2] = {"198.51.100.17", "203.0.113.1"};
 	struct secret secret;
 	static const struct seal_key key = {.octets = {1}};
 	static const uint8_t incarnation[SEAL_INCARNATION];
 	sealer = sealer_new(&key, incarnation);
 	secret_set(&secret, text_bytes("a pre-shared key"));
 	for (int i = 0; i < 2; i++) {
-		configs[i] = (struct tunnel_config){.id = "tun-1",
-		                                    .border_gateway_id = "bgw-1",
-		                                    .enabled = true,
-		                                    .initiate = i == 0,
-		                                    .ike = algorithms,
-		                                    .child = algorithms,
-		                                    .ike_lifetime = 28800,
-		                                    .child_lifetime = 3600,
-		                                    .rekey_margin = 270,
-		                                    .dpd = true,
-		                                    .dpd_interval = 10,
-		                                    .dpd_timeout = 30,
-		                                    .dpd_action = DPD_RESTART};
-		address_parse(addresses[i], &configs[i].local);
-		address_parse(addresses[!i], &configs[i].remote);
-		strcpy(configs[i].local_id, addresses[i]);
-		strcpy(configs[i].remote_id, addresses[!i]);
+		configs[i] = ike_test_tunnel(i);
+		configs[i].ike = configs[i].child = algorithms;
 		uint8_t seed[32] = {(uint8_t)i};
 		ends[i] = ike_new(seed);
 		step(i, &(struct ike_event){.kind = IKE_EVENT_START});

@@ -148,8 +148,7 @@ static void no_flood_costs_a_key_exchange_or_a_row(void **state)
 		}
 		run(p, SECONDS(60));
 		assert_int_equal(p->ends[0].down + p->ends[1].down, 0);
-		free(f);
-		free_pair(p);
+		free_fake(f);
 	}
 }
 
@@ -185,8 +184,7 @@ static void nothing_is_computed_with_a_value_that_is_none(void **state)
 		struct fake *f = new_fake(p, true);
 		ask_with_cookie(f, &kinds[i].how, kinds[i].group);
 		assert_int_equal(counted(p, 0, IKE_KEY_EXCHANGE), kinds[i].computed ? 2 : 0);
-		free(f);
-		free_pair(p);
+		free_fake(f);
 	}
 }
 
@@ -216,8 +214,7 @@ static void varied_offers_are_told_once(void **state)
 	ask_with_cookie(f, &(struct fake_init){.offer = &offered_wrong}, GROUP_CURVE25519);
 	assert_int_equal(p->ends[0].events, events);
 	assert_int_equal(p->ends[0].statuses, statuses);
-	free(f);
-	free_pair(p);
+	free_fake(f);
 }
 
 static void only_our_cookie_opens(void **state)
@@ -240,8 +237,7 @@ static void only_our_cookie_opens(void **state)
 	f->sa.spi_i = spi;
 	fake_send(f, fake_init(f, &(struct fake_init){.cookie = cookie}, GROUP_CURVE25519));
 	assert_int_equal(counted(p, 0, IKE_KEY_EXCHANGE), computed + 2);
-	free(f);
-	free_pair(p);
+	free_fake(f);
 }
 
 // Who receives at the customer's address without the key (a host behind its NAT) takes so many key exchanges in a second and no
@@ -276,8 +272,7 @@ static void neighbours_of_the_peer_are_limited_and_take_no_place(void **state)
 	assert_int_equal(p->ends[0].status.ike_rekeys, 1);
 	assert_int_equal(p->ends[1].status.ike_rekeys, 1);
 	mirrored(p);
-	free(f);
-	free_pair(p);
+	free_fake(f);
 }
 
 static void repeats_are_answered_a_few_times(void **state)
@@ -299,8 +294,7 @@ static void repeats_are_answered_a_few_times(void **state)
 		fake_send(f, message);
 	}
 	assert_true(p->record_count > sent + 5 && p->record_count <= sent + 8);
-	free(f);
-	free_pair(p);
+	free_fake(f);
 }
 
 static void our_own_message_sent_back_begins_nothing(void **state)
@@ -314,8 +308,7 @@ static void our_own_message_sent_back_begins_nothing(void **state)
 	fake_send(f, fake_last(f));
 	assert_int_equal(p->record_count, sent);
 	assert_int_equal(ike_gauges(p->ends[0].ike).half_open, 0);
-	free(f);
-	free_pair(p);
+	free_fake(f);
 }
 
 // A device that connects and disconnects four times a second is no stranger.

@@ -284,10 +284,8 @@ static void soon_up_again_after_answers_that_are_none(void **state)
 {
 	(void)state;
 	for (size_t i = 0; i < sizeof oddnesses / sizeof oddnesses[0]; i++) {
-		struct pair *p = new_pair();
-		p->cut = true;
-		tell(p, 0);
-		struct fake *f = new_fake(p, false);
+		struct fake *f = new_asked_fake();
+		struct pair *p = f->p;
 		uint64_t first = initiator_of_last(f);
 		instant begun = p->now;
 		size_t seen = 0;
@@ -306,8 +304,7 @@ static void soon_up_again_after_answers_that_are_none(void **state)
 		assert_true(p->now - begun < SECONDS(1));
 		assert_true(odd >= 2);
 		assert_true(initiator_of_last(f) != first); // by another attempt
-		free(f);
-		free_pair(p);
+		free_fake(f);
 	}
 }
 
@@ -319,10 +316,8 @@ static void one_that_is_none_ends_nothing(void **state)
 		if (oddnesses[i].spoil == always_another_cookie || oddnesses[i].spoil == empty_cookie) {
 			continue;
 		}
-		struct pair *p = new_pair();
-		p->cut = true;
-		tell(p, 0);
-		struct fake *f = new_fake(p, false);
+		struct fake *f = new_asked_fake();
+		struct pair *p = f->p;
 		uint64_t first = initiator_of_last(f);
 		if (oddnesses[i].exchange == EXCHANGE_IKE_AUTH) {
 			answer(f, NULL);
@@ -334,8 +329,7 @@ static void one_that_is_none_ends_nothing(void **state)
 		}
 		assert_int_equal(p->ends[0].status.state, TUNNEL_UP);
 		assert_int_equal(initiator_of_last(f), first);
-		free(f);
-		free_pair(p);
+		free_fake(f);
 	}
 }
 
@@ -343,10 +337,8 @@ static void one_that_is_none_ends_nothing(void **state)
 static void a_child_sa_that_is_none_is_asked_for_again(void **state)
 {
 	(void)state;
-	struct pair *p = new_pair();
-	p->cut = true;
-	tell(p, 0);
-	struct fake *f = new_fake(p, false);
+	struct fake *f = new_asked_fake();
+	struct pair *p = f->p;
 	answer(f, NULL);
 	answer_auth(f, BAD_SELECTORS);
 	assert_int_equal(p->ends[0].row_count, 0);
@@ -357,8 +349,7 @@ static void a_child_sa_that_is_none_is_asked_for_again(void **state)
 	struct ike_header header;
 	assert_true(header_read((struct bytes){p->record[sent].octets, p->record[sent].datagram.octets.length}, &header));
 	assert_int_equal(header.exchange, EXCHANGE_CREATE_CHILD_SA);
-	free(f);
-	free_pair(p);
+	free_fake(f);
 }
 
 // A peer that has refused us has no IKE SA to be deleted, and one that does not answer a delete has lost its own: neither is
@@ -367,10 +358,8 @@ static void nobody_waits_for_what_is_not_there(void **state)
 {
 	(void)state;
 	for (int lost = 0; lost < 2; lost++) {
-		struct pair *p = new_pair();
-		p->cut = true;
-		tell(p, 0);
-		struct fake *f = new_fake(p, false);
+		struct fake *f = new_asked_fake();
+		struct pair *p = f->p;
 		fake_answer_init(f);
 		uint8_t octets[64];
 		struct writer w = writer_of(octets, sizeof octets);
@@ -389,8 +378,7 @@ static void nobody_waits_for_what_is_not_there(void **state)
 		fake_answer_init(f);
 		fake_answer_auth(f);
 		assert_int_equal(p->ends[0].status.state, TUNNEL_UP);
-		free(f);
-		free_pair(p);
+		free_fake(f);
 	}
 }
 

@@ -13,22 +13,13 @@
 
 static struct fake *begun(void (*change)(struct fake *f))
 {
-	struct pair *p = new_pair();
-	p->cut = true;
-	tell(p, 0);
-	struct fake *f = new_fake(p, false);
+	struct fake *f = new_asked_fake();
 	if (change) {
 		change(f);
 	}
 	fake_answer_init(f);
 	fake_answer_auth(f);
 	return f;
-}
-
-static void ended(struct fake *f)
-{
-	free_pair(f->p);
-	free(f);
 }
 
 static void honest_responder_is_let_in(void **state)
@@ -38,7 +29,7 @@ static void honest_responder_is_let_in(void **state)
 	assert_int_equal(f->p->ends[0].status.state, TUNNEL_UP);
 	assert_int_equal(f->p->ends[0].row_count, 1);
 	assert_int_equal(f->p->ends[0].rows[0].outbound.spi, 0xc0000001);
-	ended(f);
+	free_fake(f);
 }
 
 static void other_key(struct fake *f)
@@ -84,7 +75,7 @@ static void responder_that_does_not_prove_itself_is_refused_and_told(void **stat
 		assert_int_equal(fake_open(f, plain, &payloads), NOTIFY_NONE);
 		assert_true(notification_find(&payloads, AUTHENTICATION_FAILED, &n));
 		assert_non_null(payloads_find(&payloads, PAYLOAD_DELETE));
-		ended(f);
+		free_fake(f);
 	}
 }
 
@@ -109,7 +100,7 @@ static void honest_initiator_is_let_in(void **state)
 	struct fake *f = asked(NULL, PROTOCOL_ESP, 0);
 	assert_int_equal(f->p->ends[0].status.state, TUNNEL_UP);
 	assert_int_equal(f->p->ends[0].row_count, 1);
-	ended(f);
+	free_fake(f);
 }
 
 static void initiator_that_does_not_prove_itself_is_refused(void **state)
@@ -136,7 +127,7 @@ static void initiator_that_does_not_prove_itself_is_refused(void **state)
 		assert_int_equal(fake_open(f, plain, &payloads), NOTIFY_NONE);
 		assert_true(notification_find(&payloads, AUTHENTICATION_FAILED, &n));
 		assert_null(payloads_find(&payloads, PAYLOAD_AUTH)); // nothing that says what our key is
-		ended(f);
+		free_fake(f);
 	}
 }
 
@@ -145,11 +136,11 @@ static void what_is_not_spoken_is_named(void **state)
 	(void)state;
 	struct fake *f = asked(NULL, PROTOCOL_AH, 0);
 	assert_non_null(strstr(f->p->ends[0].status.reason, "the peer offers AH; we accept ESP"));
-	ended(f);
+	free_fake(f);
 	f = asked(NULL, PROTOCOL_ESP, USE_TRANSPORT_MODE);
 	assert_int_equal(f->p->ends[0].status.state, TUNNEL_UP);
 	assert_non_null(strstr(f->p->ends[0].details, "the peer asks for transport mode, we make tunnel mode"));
-	ended(f);
+	free_fake(f);
 }
 
 // A refusal of the child SA alone, or of the exchange, shows what of ours it is about.
@@ -164,10 +155,8 @@ static void refusals_show_what_we_offered(void **state)
 	    {TS_UNACCEPTABLE, "(TS_UNACCEPTABLE); we offer traffic selectors 0.0.0.0-255.255.255.255"},
 	};
 	for (size_t i = 0; i < 2 * sizeof cases / sizeof cases[0]; i++) {
-		struct pair *p = new_pair();
-		p->cut = true;
-		tell(p, 0);
-		struct fake *f = new_fake(p, false);
+		struct fake *f = new_asked_fake();
+		struct pair *p = f->p;
 		fake_answer_init(f);
 		uint8_t inner[1024];
 		struct writer w = writer_of(inner, sizeof inner);
@@ -178,7 +167,7 @@ static void refusals_show_what_we_offered(void **state)
 		chain_notify(&chain, 0, (struct bytes){0}, cases[i / 2].type, (struct bytes){0});
 		fake_seal(f, EXCHANGE_IKE_AUTH, true, 1, &chain);
 		assert_non_null(strstr(p->ends[0].status.reason, cases[i / 2].text));
-		ended(f);
+		free_fake(f);
 	}
 }
 
@@ -186,10 +175,8 @@ static void refusals_show_what_we_offered(void **state)
 static void answers_that_are_none(void **state)
 {
 	(void)state;
-	struct pair *p = new_pair();
-	p->cut = true;
-	tell(p, 0);
-	struct fake *f = new_fake(p, false);
+	struct fake *f = new_asked_fake();
+	struct pair *p = f->p;
 	fake_answer_init(f);
 	f->sa.keys.er.octets[0] ^= 1;
 	fake_answer_auth(f);
@@ -197,12 +184,10 @@ static void answers_that_are_none(void **state)
 	assert_int_equal(p->ends[0].status.state, TUNNEL_CONNECTING);
 	fake_answer_auth(f);
 	assert_int_equal(p->ends[0].status.state, TUNNEL_UP);
-	ended(f);
+	free_fake(f);
 
-	p = new_pair();
-	p->cut = true;
-	tell(p, 0);
-	f = new_fake(p, false);
+	f = new_asked_fake();
+	p = f->p;
 	fake_answer_init(f);
 	f->sa.keys.er.octets[0] ^= 1;
 	fake_answer_auth(f);
@@ -219,17 +204,15 @@ static void answers_that_are_none(void **state)
 	fake_answer_auth(again);
 	assert_int_equal(p->ends[0].status.state, TUNNEL_UP);
 	free(again);
-	ended(f);
+	free_fake(f);
 }
 
 // Whoever is told to be silent after IKE_AUTH went out says good-bye: the peer may have the IKE SA.
 static void disabled_during_ike_auth_it_closes(void **state)
 {
 	(void)state;
-	struct pair *p = new_pair();
-	p->cut = true;
-	tell(p, 0);
-	struct fake *f = new_fake(p, false);
+	struct fake *f = new_asked_fake();
+	struct pair *p = f->p;
 	fake_answer_init(f);
 	p->ends[0].config.enabled = false;
 	configure(p, 0);
@@ -241,7 +224,7 @@ static void disabled_during_ike_auth_it_closes(void **state)
 	assert_true(header_read(fake_last(f), &header));
 	assert_int_equal(header.message_id, 2);
 	assert_true(delete_read(payloads_body(&payloads, PAYLOAD_DELETE), &d) && d.protocol == PROTOCOL_IKE);
-	ended(f);
+	free_fake(f);
 }
 
 int main(void)

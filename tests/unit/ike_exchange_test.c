@@ -174,6 +174,25 @@ static void what_a_killed_core_must_know_waits(void **state)
 	free_pair(p);
 }
 
+// Every exchange with a key exchange computes two at each end: a value and the secret.
+static void key_exchanges_are_counted(void **state)
+{
+	(void)state;
+	struct pair *p = new_up_pair();
+	uint64_t computed[2] = {2, 2};
+	for (int i = 0; i < 3; i++) {
+		for (int end = 0; end < 2; end++) {
+			assert_int_equal(counted(p, end, IKE_KEY_EXCHANGE), computed[end]);
+			computed[end] += 2;
+		}
+		p->ends[0].config.rekey_ike_requests += i == 0;
+		p->ends[0].config.rekey_child_requests += i == 1;
+		configure(p, 0);
+		run(p, SECONDS(10));
+	}
+	free_pair(p);
+}
+
 // ---- strangers ----
 static void strangers_get_no_answer(void **state)
 {
@@ -444,6 +463,7 @@ int main(void)
 	    cmocka_unit_test(failures_have_reasons),
 	    cmocka_unit_test(no_answer_is_tried_for_ever),
 	    cmocka_unit_test(what_a_killed_core_must_know_waits),
+	    cmocka_unit_test(key_exchanges_are_counted),
 	    cmocka_unit_test(strangers_get_no_answer),
 	    cmocka_unit_test(replays_and_changed_octets_move_nothing),
 	    cmocka_unit_test(silence_takes_it_down_in_time),

@@ -42,6 +42,21 @@ static inline struct fake *new_fake(struct pair *p, bool initiator)
 	return f;
 }
 
+// A pair whose end 0 has begun, and only the fake hears it.
+static inline struct fake *new_asked_fake(void)
+{
+	struct pair *p = new_pair();
+	p->cut = true;
+	tell(p, 0);
+	return new_fake(p, false);
+}
+
+static inline void free_fake(struct fake *f) // with its pair
+{
+	free_pair(f->p);
+	free(f);
+}
+
 // What the end under test sent last.
 static inline struct bytes fake_last(const struct fake *f)
 {

@@ -83,10 +83,8 @@ static void an_error_is_told_and_not_believed(void **state)
 	(void)state;
 	static const uint16_t types[] = {NO_PROPOSAL_CHOSEN, INVALID_SYNTAX, INVALID_MAJOR_VERSION, 9999};
 	for (size_t i = 0; i < sizeof types / sizeof types[0]; i++) {
-		struct pair *p = new_pair();
-		p->cut = true;
-		tell(p, 0);
-		struct fake *f = new_fake(p, false);
+		struct fake *f = new_asked_fake();
+		struct pair *p = f->p;
 		size_t sent = p->record_count;
 		refuse_with(f, types[i]);
 		assert_int_equal(p->ends[0].status.state, TUNNEL_DOWN);
@@ -99,20 +97,16 @@ static void an_error_is_told_and_not_believed(void **state)
 		fake_answer_init(f);
 		fake_answer_auth(f);
 		assert_int_equal(p->ends[0].status.state, TUNNEL_UP);
-		free(f);
-		free_pair(p);
+		free_fake(f);
 		// When nothing better comes, that was the reason.
-		p = new_pair();
-		p->cut = true;
-		tell(p, 0);
-		f = new_fake(p, false);
+		f = new_asked_fake();
+		p = f->p;
 		refuse_with(f, types[i]);
 		char reason[REASON_MAX];
 		strcpy(reason, p->ends[0].status.reason);
 		run(p, SECONDS(11));
 		assert_string_equal(p->ends[0].status.reason, reason);
-		free(f);
-		free_pair(p);
+		free_fake(f);
 	}
 }
 
@@ -141,10 +135,8 @@ static void failures_are_tried_again_soon_and_then_less_often(void **state)
 static void esn_that_was_not_offered_is_refused(void **state)
 {
 	(void)state;
-	struct pair *p = new_pair();
-	p->cut = true;
-	tell(p, 0);
-	struct fake *f = new_fake(p, false);
+	struct fake *f = new_asked_fake();
+	struct pair *p = f->p;
 	fake_answer_init(f);
 	uint8_t inner[1024];
 	static const uint8_t spi[4] = {0xc0, 0, 0, 1};
@@ -161,8 +153,7 @@ static void esn_that_was_not_offered_is_refused(void **state)
 	fake_seal(f, EXCHANGE_IKE_AUTH, true, 1, &chain);
 	assert_int_equal(p->ends[0].row_count, 0);
 	assert_non_null(strstr(p->ends[0].status.reason, "that we did not offer"));
-	free(f);
-	free_pair(p);
+	free_fake(f);
 }
 
 // Another payload, before those that the message has.

@@ -198,14 +198,15 @@ static void nist_published(void **state)
 // ---- key exchange ----
 static void check_pair(unsigned group, const char *private_a, const char *public_a, const char *public_b, const char *answer)
 {
-	uint8_t octets[PUBLIC_VALUE_MAX], value[PUBLIC_VALUE_MAX], peer[PUBLIC_VALUE_MAX], good[PUBLIC_VALUE_MAX];
+	uint8_t octets[KE_VALUE_MAX], peer[KE_VALUE_MAX], good[KE_VALUE_MAX];
+	struct ke_value value;
 	struct key_exchange exchange = {.group = (uint8_t)group};
 	secret_set(&exchange.private_value, hex(private_a, octets, sizeof octets));
 	struct bytes expected = hex(public_a, peer, sizeof peer);
-	assert_int_equal(key_exchange_public(&exchange, value), expected.length);
-	assert_memory_equal(value, expected.data, expected.length);
+	assert_true(key_exchange_value(&exchange, &value));
+	assert_true(bytes_equal(ke_value_bytes(&value), expected));
 	struct shared_secret shared;
-	assert_true(key_exchange_shared(&exchange, hex(public_b, peer, sizeof peer), &shared));
+	assert_true(key_exchange_finish(&exchange, hex(public_b, peer, sizeof peer), &shared));
 	assert_true(bytes_equal(shared_secret_bytes(&shared), hex(answer, good, sizeof good)));
 }
 
@@ -245,27 +246,26 @@ static void both_ends_agree_in_every_group(void **state)
 	struct random random;
 	random_init_number(&random, 5);
 	for (size_t i = 0; i < sizeof groups; i++) {
-		struct key_exchange a, b;
-		uint8_t public_a[PUBLIC_VALUE_MAX], public_b[PUBLIC_VALUE_MAX];
+		struct key_exchange a;
+		struct ke_value public_a, public_b;
 		struct shared_secret shared_a, shared_b;
-		key_exchange_init(&a, groups[i], &random);
-		key_exchange_init(&b, groups[i], &random);
-		size_t length = key_exchange_public(&a, public_a);
-		assert_int_equal(length, group_public_length(groups[i]));
-		assert_int_equal(key_exchange_public(&b, public_b), length);
-		assert_true(key_exchange_shared(&a, (struct bytes){public_b, length}, &shared_a));
-		assert_true(key_exchange_shared(&b, (struct bytes){public_a, length}, &shared_b));
+		key_exchange_begin(&a, groups[i], &random, &public_a);
+		assert_true(key_exchange_respond(groups[i], ke_value_bytes(&public_a), &random, &public_b, &shared_b));
+		assert_true(key_exchange_finish(&a, ke_value_bytes(&public_b), &shared_a));
 		assert_true(bytes_equal(shared_secret_bytes(&shared_a), shared_secret_bytes(&shared_b)));
-		assert_false(key_exchange_shared(&a, (struct bytes){public_b, length - 1}, &shared_a));
+		size_t length = public_a.length;
+		assert_int_equal(length, group_public_length(groups[i]));
+		assert_int_equal(public_b.length, length);
+		assert_false(key_exchange_finish(&a, (struct bytes){public_b.octets, length - 1}, &shared_a));
 		// 0, 1, p-1 and the like, and all ones.
-		static const uint8_t zero[PUBLIC_VALUE_MAX];
-		assert_false(key_exchange_shared(&a, (struct bytes){zero, length}, &shared_a));
-		memset(public_b, 0, length);
-		public_b[length - 1] = 1;
+		static const uint8_t zero[KE_VALUE_MAX];
+		assert_false(key_exchange_finish(&a, (struct bytes){zero, length}, &shared_a));
+		memset(public_b.octets, 0, length);
+		public_b.octets[length - 1] = 1;
 		if (groups[i] != GROUP_CURVE25519) {
-			assert_false(key_exchange_shared(&a, (struct bytes){public_b, length}, &shared_a));
-			memset(public_b, 0xff, length);
-			assert_false(key_exchange_shared(&a, (struct bytes){public_b, length}, &shared_a));
+			assert_false(key_exchange_finish(&a, ke_value_bytes(&public_b), &shared_a));
+			memset(public_b.octets, 0xff, length);
+			assert_false(key_exchange_finish(&a, ke_value_bytes(&public_b), &shared_a));
 		}
 	}
 }
@@ -342,7 +342,7 @@ static void wycheproof(enum answers answers, const char *name, unsigned group, s
 			p = (struct bytes){p.data + 1, p.length - 1};
 		}
 		struct shared_secret shared;
-		bool done = encoded && key_exchange_shared(&exchange, p, &shared);
+		bool done = encoded && key_exchange_finish(&exchange, p, &shared);
 		if (strcmp(result, "valid") == 0 && encoded) {
 			assert_true(done);
 		}

@@ -173,8 +173,8 @@ static void reports(struct pair *p, uint64_t packets, bool resting)
 	                                        .resting = resting}});
 }
 
-// A peer that sends and answers no request: what the dataplane tells of it now and then keeps it alive, however short the timeout,
-// and when it tells that nothing more came the peer is dead.
+// A peer that sends and answers no request: what the dataplane tells of it now and then keeps it alive, however short the
+// timeout, and when it tells that nothing more came the peer is dead.
 static void reports_of_traffic_may_be_rare(void **state)
 {
 	(void)state;

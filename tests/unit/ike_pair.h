@@ -10,6 +10,7 @@
 #include "services/ike/ike.h"
 #include "services/ike/wire/ikev2.h"
 #include "services/ike/wire/payload.h"
+#include "tests/unit/ike_tunnel.h"
 
 enum { ROWS = 64, FLIGHT = 64, RECORD = 400, STATES = 8 };
 
@@ -226,33 +227,8 @@ static inline struct pair *new_pair(void)
 {
 	struct pair *p = allocate(sizeof *p);
 	p->now = SECONDS(100);
-	static const char *const addresses[2] = {"198.51.100.17", "203.0.113.1"};
-	static const struct algorithms algorithms = {.encryption = {ENCRYPTION_AES_GCM16_256, ENCRYPTION_AES_CBC_256},
-	                                             .integrity = {INTEGRITY_SHA2_256},
-	                                             .groups = {GROUP_CURVE25519, GROUP_ECP_256},
-	                                             .encryption_count = 2,
-	                                             .integrity_count = 1,
-	                                             .group_count = 2};
 	for (int i = 0; i < 2; i++) {
-		struct tunnel_config *c = &p->ends[i].config;
-		*c = (struct tunnel_config){.id = "tun-1",
-		                            .border_gateway_id = "bgw-1",
-		                            .enabled = true,
-		                            .initiate = i == 0,
-		                            .ike = algorithms,
-		                            .child = algorithms,
-		                            .ike_lifetime = 28800,
-		                            .child_lifetime = 3600,
-		                            .rekey_margin = 270,
-		                            .rekey_fuzz = 100,
-		                            .dpd = true,
-		                            .dpd_interval = 10,
-		                            .dpd_timeout = 30,
-		                            .dpd_action = DPD_RESTART};
-		address_parse(addresses[i], &c->local);
-		address_parse(addresses[!i], &c->remote);
-		strcpy(c->local_id, addresses[i]);
-		strcpy(c->remote_id, addresses[!i]);
+		p->ends[i].config = ike_test_tunnel(i);
 		secret_set(&p->ends[i].secret, (struct bytes){(const uint8_t *)"the.shared.secret", 17});
 		begin(p, i);
 	}

@@ -337,21 +337,3 @@ struct bytes ke_value_bytes(const struct ke_value *value)
 {
 	return (struct bytes){value->octets, value->length};
 }
-
-void key_exchange_init(struct key_exchange *exchange, unsigned group, struct random *random)
-{
-	draw(exchange, rule_of(group), random);
-}
-
-size_t key_exchange_public(const struct key_exchange *exchange, uint8_t out[static PUBLIC_VALUE_MAX])
-{
-	struct ke_value value;
-	key_exchange_value(exchange, &value);
-	memcpy(out, value.octets, value.length);
-	return value.length;
-}
-
-bool key_exchange_shared(const struct key_exchange *exchange, struct bytes peer, struct shared_secret *out)
-{
-	return key_exchange_finish(exchange, peer, out);
-}

@@ -37,11 +37,6 @@ bool key_exchange_finish(const struct key_exchange *exchange, struct bytes peer,
 void key_exchange_wipe(struct key_exchange *exchange);
 struct bytes shared_secret_bytes(const struct shared_secret *shared);
 struct bytes ke_value_bytes(const struct ke_value *value);
-// The same in three steps.
-enum { PUBLIC_VALUE_MAX = KE_VALUE_MAX };
-void key_exchange_init(struct key_exchange *exchange, unsigned group, struct random *random);
-size_t key_exchange_public(const struct key_exchange *exchange, uint8_t out[static PUBLIC_VALUE_MAX]);
-bool key_exchange_shared(const struct key_exchange *exchange, struct bytes peer, struct shared_secret *out);
 // Our value for a private one that is given: what key_exchange_begin sends.
 bool key_exchange_value(const struct key_exchange *exchange, struct ke_value *out);
 

@@ -115,7 +115,7 @@ void create_child_begin(struct ike *ike, struct ike_sa *sa, struct child_sa *old
 		return;
 	}
 	struct algorithms offer = rekey_attempts_offer(attempts, ours, group);
-	uint8_t inner[IKE_MESSAGE_MAX], spi[4], value[PUBLIC_VALUE_MAX];
+	uint8_t inner[IKE_MESSAGE_MAX], spi[4];
 	struct writer w = writer_of(inner, sizeof inner);
 	struct chain chain = chain_begin(&w);
 	if (old) {
@@ -131,9 +131,9 @@ void create_child_begin(struct ike *ike, struct ike_sa *sa, struct child_sa *old
 	chain_close(&chain);
 	chain_payload(&chain, PAYLOAD_NONCE, nonce_bytes(&request->nonce));
 	if (group != GROUP_NONE) {
-		key_exchange_init(&request->exchange, group, &ike->random);
-		size_t length = key_exchange_public(&request->exchange, value);
-		chain_ke(&chain, group, (struct bytes){value, length});
+		struct ke_value value;
+		exchange_begin(ike, &request->exchange, group, &value);
+		chain_ke(&chain, group, ke_value_bytes(&value));
 	}
 	// Of one to be rekeyed what it has (§2.9.2): asked for everything again, a peer with several could answer with
 	// another's.
@@ -314,7 +314,7 @@ void create_child_response(struct ike *ike, struct ike_sa *sa, const struct payl
 	            nonce_set(&nonce_r, payloads_body(payloads, PAYLOAD_NONCE));
 	if (good && choice.suite.group != GROUP_NONE) {
 		good = choice.suite.group == request->exchange.group && ke_read(ke_body, &ke) &&
-		       ke.group == choice.suite.group && key_exchange_shared(&request->exchange, ke.data, &shared);
+		       ke.group == choice.suite.group && exchange_finish(ike, &request->exchange, ke.data, &shared);
 	}
 	if (!good || sa->child_count == CHILDREN_MAX) {
 		sa->orphan = request->new_spi; // the peer has made it
@@ -393,16 +393,14 @@ enum notify create_child_request(struct ike *ike, struct ike_sa *sa, const struc
 		tunnel_failed(ike, tunnel, "%s", choice.reason);
 		return refuse(chain, error, (struct bytes){0});
 	}
-	struct key_exchange exchange = {0};
+	struct ke_value value = {0};
 	struct shared_secret shared = {0};
 	if (choice.suite.group != GROUP_NONE) {
 		if (ke.group != choice.suite.group) {
 			uint8_t group[2] = {0, choice.suite.group};
 			return refuse(chain, INVALID_KE_PAYLOAD, (struct bytes){group, sizeof group});
 		}
-		key_exchange_init(&exchange, choice.suite.group, &ike->random);
-		if (!key_exchange_shared(&exchange, ke.data, &shared)) {
-			key_exchange_wipe(&exchange);
+		if (!exchange_respond(ike, ke.group, ke.data, &value, &shared)) {
 			return refuse(chain, INVALID_SYNTAX, (struct bytes){0});
 		}
 	}
@@ -416,11 +414,8 @@ enum notify create_child_request(struct ike *ike, struct ike_sa *sa, const struc
 	wipe(&shared, sizeof shared);
 	child_answer_write(chain, &choice, child->spi_in, GROUPS_COUNT);
 	chain_payload(chain, PAYLOAD_NONCE, nonce_bytes(&nonce_r));
-	if (exchange.group != GROUP_NONE) {
-		uint8_t value[PUBLIC_VALUE_MAX];
-		size_t length = key_exchange_public(&exchange, value);
-		chain_ke(chain, exchange.group, (struct bytes){value, length});
-		key_exchange_wipe(&exchange);
+	if (choice.suite.group != GROUP_NONE) {
+		chain_ke(chain, choice.suite.group, ke_value_bytes(&value));
 	}
 	if (old && sa->request.kind == REQUEST_REKEY_CHILD && sa->request.old_spi == old->spi_in) {
 		sa->request.rival_child = child->spi_in; // settled when our own answer comes

@@ -19,6 +19,11 @@ size_t message_seal(struct ike *ike, struct ike_sa *sa, uint8_t exchange, bool r
 enum notify message_open(const struct ike_sa *sa, struct bytes message, const struct ike_header *header,
                          uint8_t plain[static IKE_MESSAGE_MAX], struct payloads *out);
 
+// ---- exchange.c: key exchanges as in crypto/key_exchange.h, counted ----
+void exchange_begin(struct ike *ike, struct key_exchange *exchange, unsigned group, struct ke_value *ours);
+bool exchange_respond(struct ike *ike, unsigned group, struct bytes peer, struct ke_value *ours, struct shared_secret *out);
+bool exchange_finish(struct ike *ike, const struct key_exchange *exchange, struct bytes peer, struct shared_secret *out);
+
 // ---- ike_window.c ----
 void request_send(struct ike *ike, struct ike_sa *sa, enum request_kind kind, uint8_t exchange, const struct chain *chain);
 void request_send_plain(struct ike *ike, struct ike_sa *sa, enum request_kind kind, struct bytes message);

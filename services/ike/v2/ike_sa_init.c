@@ -70,8 +70,7 @@ static void send_init(struct ike *ike, struct ike_sa *sa)
 static void begin_exchange(struct ike *ike, struct handshake *handshake, uint8_t group)
 {
 	key_exchange_wipe(&handshake->exchange);
-	key_exchange_begin(&handshake->exchange, group, &ike->random, handshake->value);
-	ike->counters[IKE_KEY_EXCHANGE]++;
+	exchange_begin(ike, &handshake->exchange, group, handshake->value);
 }
 
 // The group that worked last, or the first of ours.
@@ -262,8 +261,7 @@ void ike_sa_init_response(struct ike *ike, struct ike_sa *sa, const struct ike_d
 		handshake_spoiled(ike, sa, "has an IKE proposal that we did not offer");
 		return;
 	}
-	ike->counters[IKE_KEY_EXCHANGE]++;
-	if (!key_exchange_finish(&handshake->exchange, ke.data, &shared)) {
+	if (!exchange_finish(ike, &handshake->exchange, ke.data, &shared)) {
 		handshake_spoiled(ike, sa, "has a key exchange value that is not valid");
 		return;
 	}

@@ -131,8 +131,7 @@ static void accept_init(struct ike *ike, const struct init *init, const struct i
 	struct tunnel *tunnel = init->tunnel;
 	struct ke_value value;
 	struct shared_secret shared;
-	ike->counters[IKE_KEY_EXCHANGE] += 2; // our value and the secret
-	if (!key_exchange_respond(answer->suite.group, answer->peer_value, &ike->random, &value, &shared)) {
+	if (!exchange_respond(ike, answer->suite.group, answer->peer_value, &value, &shared)) {
 		ike->counters[IKE_DROP_SYNTAX]++;
 		return;
 	}

@@ -106,7 +106,8 @@ void rekey_ike_begin(struct ike *ike, struct ike_sa *sa)
 {
 	struct request *request = &sa->request;
 	const struct algorithms *ours = &sa->tunnel->config.ike;
-	uint8_t inner[IKE_MESSAGE_MAX], spi[IKE_SPI_LENGTH], value[PUBLIC_VALUE_MAX];
+	uint8_t inner[IKE_MESSAGE_MAX], spi[IKE_SPI_LENGTH];
+	struct ke_value value;
 	uint8_t group = rekey_attempts_next(&sa->ike_attempts, ours, sa->suite.group, NO_GROUP); // what worked
 	if (group == NO_GROUP) {
 		rekey_attempts_done(&sa->ike_attempts);
@@ -126,9 +127,8 @@ void rekey_ike_begin(struct ike *ike, struct ike_sa *sa)
 	request->nonce.length = NONCE_OURS;
 	random_fill(&ike->random, request->nonce.octets, NONCE_OURS);
 	chain_payload(&chain, PAYLOAD_NONCE, nonce_bytes(&request->nonce));
-	key_exchange_init(&request->exchange, group, &ike->random);
-	size_t length = key_exchange_public(&request->exchange, value);
-	chain_ke(&chain, group, (struct bytes){value, length});
+	exchange_begin(ike, &request->exchange, group, &value);
+	chain_ke(&chain, group, ke_value_bytes(&value));
 	request_send(ike, sa, REQUEST_REKEY_IKE, EXCHANGE_CREATE_CHILD_SA, &chain);
 }
 
@@ -184,7 +184,7 @@ void rekey_ike_response(struct ike *ike, struct ike_sa *sa, const struct payload
 	bool good = chosen && read_spi(chosen->spi, &spi_r) && suite.group == request->exchange.group &&
 	            nonce_set(&nonce_r, payloads_body(payloads, PAYLOAD_NONCE)) &&
 	            ke_read(payloads_body(payloads, PAYLOAD_KE), &ke) && ke.group == suite.group &&
-	            key_exchange_shared(&request->exchange, ke.data, &shared);
+	            exchange_finish(ike, &request->exchange, ke.data, &shared);
 	struct ike_sa *new_sa = NULL;
 	if (good) {
 		struct key_inputs inputs = {.nonce_i = nonce_bytes(&request->nonce),
@@ -237,7 +237,7 @@ enum notify rekey_ike_request(struct ike *ike, struct ike_sa *sa, const struct p
 	struct suite suite;
 	struct ke_payload ke;
 	struct nonce nonce_i, nonce_r = {.length = NONCE_OURS};
-	struct key_exchange exchange = {0};
+	struct ke_value value;
 	struct shared_secret shared;
 	uint64_t spi_i;
 	if (!may_rekey(sa)) {
@@ -264,9 +264,7 @@ enum notify rekey_ike_request(struct ike *ike, struct ike_sa *sa, const struct p
 		chain_notify(chain, 0, (struct bytes){0}, INVALID_KE_PAYLOAD, (struct bytes){group, sizeof group});
 		return NOTIFY_NONE;
 	}
-	key_exchange_init(&exchange, suite.group, &ike->random);
-	if (!key_exchange_shared(&exchange, ke.data, &shared)) {
-		key_exchange_wipe(&exchange);
+	if (!exchange_respond(ike, suite.group, ke.data, &value, &shared)) {
 		chain_notify(chain, 0, (struct bytes){0}, INVALID_SYNTAX, (struct bytes){0});
 		return INVALID_SYNTAX;
 	}
@@ -279,19 +277,16 @@ enum notify rekey_ike_request(struct ike *ike, struct ike_sa *sa, const struct p
 	struct ike_sa *new_sa = successor(ike, sa, false, spi_i, inputs.spi_r, &suite, &inputs);
 	wipe(&shared, sizeof shared);
 	if (!new_sa) {
-		key_exchange_wipe(&exchange);
 		chain_notify(chain, 0, (struct bytes){0}, TEMPORARY_FAILURE, (struct bytes){0});
 		return NOTIFY_NONE;
 	}
 	new_sa->lowest = *nonce_lower(&nonce_i, &nonce_r);
-	uint8_t spi[IKE_SPI_LENGTH], value[PUBLIC_VALUE_MAX];
+	uint8_t spi[IKE_SPI_LENGTH];
 	chain_open(chain, PAYLOAD_SA);
 	proposal_write_chosen(chain->w, PROTOCOL_IKE, chosen->number, spi_octets(new_sa->spi_r, spi), &suite, GROUPS_COUNT);
 	chain_close(chain);
 	chain_payload(chain, PAYLOAD_NONCE, nonce_bytes(&nonce_r));
-	size_t length = key_exchange_public(&exchange, value);
-	chain_ke(chain, suite.group, (struct bytes){value, length});
-	key_exchange_wipe(&exchange);
+	chain_ke(chain, suite.group, ke_value_bytes(&value));
 	if (sa->request.kind == REQUEST_REKEY_IKE) {
 		new_sa->provisional = true; // ours is under way: settled when its answer comes
 		sa->request.rival_ike = new_sa->spi_r;
