@@ -296,7 +296,8 @@ void advertise(struct route *r, struct destination *d)
 	shown_begin(&d->advertised);
 	for (size_t i = 0; i < d->gateway->connections.count; i++) {
 		const struct connection *connection = d->gateway->connections.items[i];
-		for (size_t k = 0; advertises(d, connection) && k < connection->presences.count; k++) {
+		size_t places = advertises(d, connection) ? connection->presences.count : 0;
+		for (size_t k = 0; k < places; k++) {
 			advertise_at(r, d, connection, connection->presences.items[k]);
 		}
 	}
