@@ -266,14 +266,13 @@ static void mark_sent(struct outlet *outlet, const struct prefix *prefix, struct
 	}
 }
 
-enum { PREFIX_ROOM = 5 }; // of the longest prefix
-
 // Writes prefixes from the front of the queue while they have these attributes (NULL: withdrawn) and there is room.
 static void write_prefixes(struct writer *w, struct outlet *outlet, const struct bgp_attributes *attributes)
 {
-	for (; outlet->at < outlet->queue.count && w->end - w->at >= PREFIX_ROOM; outlet->at++) {
+	for (; outlet->at < outlet->queue.count && w->end - w->at > family_octets(FAMILY_IPV4); outlet->at++) {
 		const struct prefix *prefix = &outlet->queue.items[outlet->at].prefix;
 		struct prefix_slot *slot = due(outlet);
+		invariant(family_of(prefix) == FAMILY_IPV4); // those of others go into attributes (RFC 4760)
 		if (!slot) {
 			continue;
 		}
