@@ -5,7 +5,7 @@
     make flood ONLY=good          one kind; ONLY=handshake: the cost alone
     make flood SECONDS=5          shorter
 
-Held for each kind, sent with the customer's own address and with unknown ones: the tunnel is not lost; no key exchange is computed but for the customer's device; at
+Held for each kind, sent with the customer's own address, to a tunnel that is UP and to one that is DOWN, and with unknown ones: no tunnel is lost; no key exchange is computed but for the customer's device; at
 most one event and one status row a second; that device, told to begin anew in the middle of it, is UP again within 5 s; the memory of ike grows by less than 32 MB.
 Needs root, and namespaces of its own.
 """
@@ -67,6 +67,20 @@ class Pair(twinspan_pair.TwinspanPair):
         self.change(0, count)
         return self.wait_up(generation)
 
+    def disable(self):
+        def down(row):
+            row.admin_state = lab_bus.resource_pb2.ADMIN_STATE_DOWN
+        self.change(0, down)
+        self.until(lambda: self.row(1).state != UP, "the other end to be DOWN", 5)
+
+    def enable(self):
+        generation = self.row(0).generation
+
+        def up(row):
+            row.admin_state = lab_bus.resource_pb2.ADMIN_STATE_UP
+        self.change(0, up)
+        return self.wait_up(generation)
+
     def pid(self):
         """ike of the second node."""
         return next(p.pid for p in self.processes if os.readlink(f"/proc/{p.pid}/exe").endswith("twinspan-ike")
@@ -96,24 +110,28 @@ def reason(name):
     return f'twinspan_ike_messages_total{{reason="{name}"}}'
 
 
-def flood(pair, kind, source, seconds):
+def flood(pair, kind, source, seconds, down=False):
+    """One kind of flood, at a tunnel that is UP or, while the customer's device is away, DOWN; the device comes back in the middle of it."""
     pid = pair.pid()
-    before = {"rss": rss(pid), "cpu": cpu(pid), "dh": pair.metric(reason("key-exchange")), "generation": pair.row(1).generation,
+    if down:
+        pair.disable()
+        time.sleep(0.5)  # its last rows
+    before = {"rss": rss(pid), "cpu": cpu(pid), "dh": pair.metric(reason("key-exchange")), "generation": pair.row(1).generation, "state": pair.row(1).state,
               "status": pair.status[1].batches, "events": pair.events.batches, "read": pair.metric("twinspan_ike_datagrams_received_total")}
     sender = subprocess.Popen(["nsenter", f"--net=/run/netns/{pair.g1}", str(TOP / "build/test/tools/ike_flood"), kind, source, peers.OUTER[1], str(RATE), str(seconds)],
                               stdout=subprocess.PIPE, text=True)
     time.sleep(seconds / 2)
-    lost = pair.row(1).state != UP or pair.row(1).generation != before["generation"]
+    lost = pair.row(1).state != before["state"] or pair.row(1).generation != before["generation"]
     rows, events = pair.status[1].batches - before["status"], pair.events.batches - before["events"]
     strangers = pair.metric(reason("key-exchange")) - before["dh"]
-    again = pair.restart()
+    again = pair.enable() if down else pair.restart()
     sent = int(sender.communicate()[0])
     result = {
         "read": pair.metric("twinspan_ike_datagrams_received_total") - before["read"], "MB": rss(pid) - before["rss"], "cpu": (cpu(pid) - before["cpu"]) / seconds,
         "honest": pair.metric(reason("key-exchange")) - before["dh"] - strangers,
     }
     good = (not lost and rows <= seconds / 2 and events <= seconds / 2 and strangers == 0 and result["honest"] <= HONEST and again < 5 and result["MB"] < 32)
-    print(f"{'ok  ' if good else 'FAIL'} {kind:10} from {source:12} sent {sent:7} read {result['read']:8.0f}  key exchanges {strangers:2.0f} + {result['honest']:.0f} of the device  status rows {rows:2}  events {events:2}  "
+    print(f"{'ok  ' if good else 'FAIL'} {kind:10} from {source:12} {'DOWN' if down else 'UP':4} sent {sent:7} read {result['read']:8.0f}  key exchanges {strangers:2.0f} + {result['honest']:.0f} of the device  status rows {rows:2}  events {events:2}  "
           f"UP again in {again:4.2f} s  {result['MB']:+5.1f} MB  CPU {100 * result['cpu']:3.0f} %{'  TUNNEL LOST' if lost else ''}", flush=True)
     return good
 
@@ -154,8 +172,8 @@ def main():
             good = handshake(pair)
         for kind in KINDS:
             if only in ("", kind):
-                for source in (peers.OUTER[0], "any"):
-                    good = flood(pair, kind, source, seconds) and good
+                for source, down in ((peers.OUTER[0], False), (peers.OUTER[0], True), ("any", False)):
+                    good = flood(pair, kind, source, seconds, down) and good
     finally:
         pair.close()
     return 0 if good else 1
