@@ -78,7 +78,7 @@ static struct pair *waiting_pair(void)
 // While all of it comes, the peer itself comes up.
 static void peer_comes_up(struct pair *p)
 {
-	p->record_count = p->flight_count = 0;
+	forget_record(p);
 	tell(p, 1);
 	run(p, SECONDS(1));
 	assert_int_equal(p->ends[0].status.state, TUNNEL_UP);

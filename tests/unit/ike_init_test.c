@@ -162,7 +162,9 @@ static void prepend(uint8_t *message, size_t *length, uint8_t type, bool critica
 	size_t more = 4 + body.length;
 	memmove(message + IKE_HEADER_LENGTH + more, message + IKE_HEADER_LENGTH, *length - IKE_HEADER_LENGTH);
 	memcpy(message + IKE_HEADER_LENGTH, (uint8_t[]){message[16], critical ? 0x80 : 0, 0, (uint8_t)more}, 4);
-	memcpy(message + IKE_HEADER_LENGTH + 4, body.data, body.length);
+	if (body.length > 0) {
+		memcpy(message + IKE_HEADER_LENGTH + 4, body.data, body.length);
+	}
 	message[16] = type;
 	*length += more;
 	message[26] = (uint8_t)(*length >> 8);
