@@ -161,7 +161,7 @@ struct ike_bus *ike_bus_new(struct service *service, struct bus *bus, const char
 	table_on_applied(out->child_sa, applied_moved, out);
 	table_on_applied(out->ike_sa, applied_moved, out);
 	deadline_init(&out->restored, service->loop, let_go, out);
-	deadline_init(&out->put_off, service->loop, publish_put_off, out);
+	deadline_init(&out->put_off, service->loop, publish, out);
 	out->held = feed_new(bus, out->esp, &feed_of_held, node, out);
 	feed_on_state(out->held, held_state, out);
 	return out;
@@ -180,7 +180,7 @@ void ike_bus_free(struct ike_bus **bus)
 	if (!*bus) {
 		return;
 	}
-	publish_put_off(*bus);
+	publish(*bus);
 	deadline_disarm(&(*bus)->restored);
 	deadline_disarm(&(*bus)->put_off);
 	feed_free(&(*bus)->held);

@@ -35,7 +35,7 @@ enum { STATE_KEY_TEXT = 17 };
 char *key_of_state(uint64_t spi, char out[static STATE_KEY_TEXT]);
 
 // ---- bus_publish.c ----
-void publish_put_off(void *bus); // all that was taken and not published yet
+void publish(void *bus); // all that was taken and not published yet
 
 // ---- bus_tunnel.c ----
 extern const struct feed_kind feed_of_tunnels, feed_of_secrets; // their context is the struct ike_bus

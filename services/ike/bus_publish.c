@@ -1,6 +1,7 @@
 // The actions of the core that are rows, as the rows of our tables. A batch of steps is one change of each table, and not every
-// batch is one: what esp can send with, or what a datagram waits for, is published with its batch; what ends, and what people
-// and other services read, is put together for a moment. So a tunnel that begins anew goes down and up again in one change.
+// batch is one: what esp can send with, or what a datagram waits for, is published at once, and all that there is with it; what
+// ends, and what people and other services read, is put off for a moment. So a tunnel that begins anew goes down and up again
+// in one change.
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -243,19 +244,14 @@ void ike_bus_take(struct ike_bus *bus, struct ike_actions *actions)
 	}
 }
 
-static void publish_for_esp(struct ike_bus *bus)
-{
-	bus->esp_at_once = bus->esp_later = false;
-	put_states(bus);
-	table_commit(bus->child_sa);
-	table_commit(bus->ike_sa);
-}
-
-void publish_put_off(void *context)
+void publish(void *context)
 {
 	struct ike_bus *bus = context;
-	publish_for_esp(bus); // first: a tunnel that is said to be UP can carry traffic
-	bus->others_later = false;
+	bus->esp_at_once = bus->esp_later = bus->others_later = false;
+	deadline_disarm(&bus->put_off);
+	put_states(bus);
+	table_commit(bus->child_sa); // first: a tunnel that is said to be UP can carry traffic
+	table_commit(bus->ike_sa);
 	table_commit(bus->status);
 	table_commit(bus->events);
 }
@@ -263,9 +259,8 @@ void publish_put_off(void *context)
 struct barrier ike_bus_commit(struct ike_bus *bus, bool awaited)
 {
 	if (bus->esp_at_once || (bus->esp_later && awaited)) {
-		publish_for_esp(bus);
-	}
-	if ((bus->esp_later || bus->others_later) && !deadline_armed(&bus->put_off)) {
+		publish(bus);
+	} else if ((bus->esp_later || bus->others_later) && !deadline_armed(&bus->put_off)) {
 		deadline_arm(&bus->put_off, now() + MILLISECONDS(TOGETHER_MILLISECONDS));
 	}
 	return (struct barrier){.child_sa = table_sequence(bus->child_sa), .ike_sa = table_sequence(bus->ike_sa)};

@@ -31,8 +31,8 @@ bool ike_bus_passed(const struct ike_bus *bus, const struct barrier *barrier);
 // ---- bus_publish.c ----
 // Takes the actions that are rows (all but the datagrams); what it keeps of them is gone from there.
 void ike_bus_take(struct ike_bus *bus, struct ike_actions *actions);
-// Publishes what was taken, as one change of each table: for esp what it needs at once, or all that there is when datagrams
-// wait for it; the rest a moment later.
+// Publishes what was taken, as one change of each table: when esp needs some of it at once or datagrams wait for it now, else a
+// moment later.
 struct barrier ike_bus_commit(struct ike_bus *bus, bool awaited);
 
 // ---- net_output.c ----
