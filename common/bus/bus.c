@@ -240,7 +240,7 @@ static void tick(void *context)
 	for (struct connection *connection = bus->connections; connection; connection = connection->next) {
 		bus_connection_tick(connection);
 	}
-	deadline_arm(&bus->tick, now() + MILLISECONDS(BUS_TICK_MS));
+	deadline_arm(&bus->tick, beat_after(now(), MILLISECONDS(BUS_TICK_MS)));
 }
 
 static void read_keys(struct bus *bus)
@@ -289,7 +289,7 @@ struct bus *bus_new(struct loop *loop, struct health *health, const char *identi
 	if (endpoint) {
 		bind_owner(bus, endpoint);
 	}
-	deadline_arm(&bus->tick, now() + MILLISECONDS(BUS_TICK_MS));
+	deadline_arm(&bus->tick, beat_after(now(), MILLISECONDS(BUS_TICK_MS)));
 	return bus;
 }
 

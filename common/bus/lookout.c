@@ -10,8 +10,8 @@
 #include "common/io/log.h"
 
 enum {
-	SLOW_S = 10,     // between two looks, while changes are told
-	UNTOLD_S = 1,    // and while they are not
+	SLOW_S = 9,      // after this, with the next beat, it is looked again while changes are told,
+	UNTOLD_S = 0,    // and while they are not
 	PACE_MS = 200,   // a directory that is being filled is not read for every file of it
 	ROOM = 8 * 1024, // for events that are read at a time
 
@@ -111,6 +111,11 @@ static bool tells(const struct bus_lookout *lookout)
 	return lookout->fd >= 0 && !is_watched(lookout, -1);
 }
 
+static void await_look(struct bus_lookout *lookout, instant at)
+{
+	deadline_arm(&lookout->look, beat_after(at + SECONDS(tells(lookout) ? SLOW_S : UNTOLD_S), SECONDS(1)));
+}
+
 // `sure`: what changes after this is told, so that nothing has to be looked at twice.
 static bool looks_changed(struct bus_lookout *lookout, bool sure)
 {
@@ -130,7 +135,7 @@ static void look(void *context)
 		watch_places(lookout);
 	}
 	lookout->looked = now();
-	deadline_arm(&lookout->look, lookout->looked + SECONDS(tells(lookout) ? SLOW_S : UNTOLD_S));
+	await_look(lookout, lookout->looked);
 	if (changed) {
 		lookout->changed(lookout->context);
 	}
@@ -157,7 +162,7 @@ void bus_lookout_begin(struct bus_lookout *lookout, struct loop *loop, const cha
 	watch_places(lookout);
 	looks_changed(lookout, tells(lookout));
 	deadline_init(&lookout->look, loop, look, lookout);
-	deadline_arm(&lookout->look, now() + SECONDS(tells(lookout) ? SLOW_S : UNTOLD_S));
+	await_look(lookout, now());
 }
 
 void bus_lookout_end(struct bus_lookout *lookout)

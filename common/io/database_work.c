@@ -299,7 +299,7 @@ static void answered(struct database_work *work)
 		database->rounds = 0;
 	}
 	deadline_disarm(&database->deadline);
-	deadline_arm(&database->probe, now() + PROBE_AFTER);
+	deadline_arm(&database->probe, beat_after(now() + PROBE_AFTER, SECONDS(1)));
 	deadline_arm(&database->turn, now());
 	finish(work, outcome);
 }
@@ -376,7 +376,7 @@ static void probe(void *context)
 void database_work_begin(struct database *database)
 {
 	database_watch(database, false);
-	deadline_arm(&database->probe, now() + PROBE_AFTER);
+	deadline_arm(&database->probe, beat_after(now() + PROBE_AFTER, SECONDS(1)));
 	deadline_arm(&database->turn, now());
 }
 

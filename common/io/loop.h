@@ -46,6 +46,13 @@ void deadline_arm(struct deadline *deadline, instant at); // INSTANT_NEVER disar
 void deadline_disarm(struct deadline *deadline);
 bool deadline_armed(const struct deadline *deadline);
 
+// The first beat after `at`. What happens now and then and need not be exact is armed for a beat: then it happens in one turn
+// with others of its kind, and the process sleeps once for all of them.
+static inline instant beat_after(instant at, duration beat)
+{
+	return at - at % beat + beat;
+}
+
 // ---- the end of a batch ----
 // `fn` is called at the end of every batch, in the order of registration: for a service that collects what a batch changed and
 // commits it once.
