@@ -35,7 +35,7 @@ struct side {
 	struct saved states[STATES_MAX];
 	size_t state_count;
 	struct child_row rows[ROWS_MAX];
-	uint64_t packets_in[ROWS_MAX];
+	uint64_t packets_in[ROWS_MAX], packets_out[ROWS_MAX];
 	instant last_in[ROWS_MAX];
 	size_t row_count;
 	struct tunnel_status_row status;
@@ -145,7 +145,7 @@ static inline void put_row(struct world *w, struct side *s, const struct child_r
 		if (s->row_count == ROWS_MAX) {
 			broken(w, "too many child SAs");
 		}
-		s->packets_in[s->row_count] = 0;
+		s->packets_in[s->row_count] = s->packets_out[s->row_count] = 0;
 		s->last_in[s->row_count] = INSTANT_NEVER;
 		found = &s->rows[s->row_count++];
 	} else if (!secret_equal(&found->inbound.encryption_key, &row->inbound.encryption_key)) {
@@ -161,6 +161,7 @@ static inline void remove_row(struct side *s, uint32_t spi)
 			s->row_count--;
 			s->rows[i] = s->rows[s->row_count];
 			s->packets_in[i] = s->packets_in[s->row_count];
+			s->packets_out[i] = s->packets_out[s->row_count];
 			s->last_in[i] = s->last_in[s->row_count];
 			return;
 		}
@@ -189,6 +190,22 @@ static inline void put_state(struct world *w, struct side *s, const struct ike_a
 	memcpy(saved->octets, action->octets, action->length);
 }
 
+// A datagram leaves when what it waits for is safe; one that waits for nothing leaves in any case.
+static inline void leave(struct world *w, int index, const struct ike_action *action, bool safe)
+{
+	bool leaves = safe || action->stateless;
+	if (w->trace) {
+		const uint8_t *h = action->octets + (action->datagram.local_port == IKE_NAT_PORT ? NON_ESP_MARKER_LENGTH : 0);
+		char d[96];
+		snprintf(d, sizeof d, "%02x%02x%02x%02x %s exchange %u message %u%s", h[0], h[1], h[2], h[3],
+		         h[19] & FLAG_RESPONSE ? "response" : "request", h[18], h[23], leaves ? "" : " (not sent)");
+		trace(w, index, "  send", d);
+	}
+	if (leaves) {
+		transmit(w, (struct packet){.from = index, .datagram = action->datagram}, action->octets, action->length);
+	}
+}
+
 static inline void apply(struct world *w, int index, struct ike_actions *actions, bool drop_sends)
 {
 	struct side *s = &w->sides[index];
@@ -196,19 +213,7 @@ static inline void apply(struct world *w, int index, struct ike_actions *actions
 		const struct ike_action *action = &actions->items[i];
 		switch (action->kind) {
 		case IKE_ACTION_SEND:
-			if (w->trace) {
-				const uint8_t *h =
-				    action->octets + (action->datagram.local_port == IKE_NAT_PORT ? NON_ESP_MARKER_LENGTH : 0);
-				char d[96];
-				snprintf(d, sizeof d, "%02x%02x%02x%02x %s exchange %u message %u%s", h[0], h[1], h[2], h[3],
-				         h[19] & FLAG_RESPONSE ? "response" : "request", h[18], h[23],
-				         drop_sends ? " (not sent)" : "");
-				trace(w, index, "  send", d);
-			}
-			if (!drop_sends) {
-				transmit(w, (struct packet){.from = index, .datagram = action->datagram}, action->octets,
-				         action->length);
-			}
+			leave(w, index, action, !drop_sends);
 			break;
 		case IKE_ACTION_PUT_CHILD: {
 			char d[64];
@@ -301,7 +306,12 @@ static inline void step(struct world *w, int index, const struct ike_event *even
 	ike_step(s->ike, event, w->now, &actions);
 	uint32_t kill = w->calm ? 1000 : chance(w, 1000);
 	if (kill < w->kills / 2) {
-		// Killed before anything of this step was safe: it never was, as if the datagram had been lost.
+		// Killed before anything of this step was safe: it never was, but for datagrams that wait for nothing.
+		for (size_t i = 0; i < actions.count; i++) {
+			if (actions.items[i].kind == IKE_ACTION_SEND) {
+				leave(w, index, &actions.items[i], false);
+			}
+		}
 		ike_actions_free(&actions);
 		restart(w, index, false);
 		return;
@@ -333,6 +343,7 @@ static inline void send_esp(struct world *w, int index)
 		    w,
 		    (struct packet){.from = index, .esp = true, .spi = row->outbound.spi, .key = row->outbound.encryption_key},
 		    NULL, 0);
+		w->sides[index].packets_out[row - w->sides[index].rows]++;
 		w->esp_sent++;
 	}
 }
@@ -365,8 +376,10 @@ static inline void tell_usage(struct world *w, int index)
 		                          .usage = {.inbound_spi = s->rows[i].inbound.spi,
 		                                    .packets_in = s->packets_in[i],
 		                                    .bytes_in = 100 * s->packets_in[i],
+		                                    .packets_out = s->packets_out[i],
+		                                    .bytes_out = 100 * s->packets_out[i],
 		                                    .last_in = s->last_in[i]}};
-		if (s->packets_in[i] > 0) {
+		if (s->packets_in[i] > 0 || s->packets_out[i] > 0) {
 			step(w, index, &event);
 		}
 	}

@@ -227,6 +227,29 @@ static void disabled_during_ike_auth_it_closes(void **state)
 	free_fake(f);
 }
 
+// What is under way when an IKE SA is to be closed comes first; the delete is repeated as long as ever after that.
+static void a_delete_has_its_own_time(void **state)
+{
+	(void)state;
+	struct fake *f = begun(NULL);
+	struct pair *p = f->p;
+	p->ends[0].config.rekey_child_requests++;
+	configure(p, 0);
+	p->ends[0].config.enabled = false;
+	configure(p, 0);
+	run(p, SECONDS(5));
+	uint8_t inner[64];
+	struct writer w = writer_of(inner, sizeof inner);
+	struct chain chain = chain_begin(&w);
+	chain_notify(&chain, 0, (struct bytes){0}, TEMPORARY_FAILURE, (struct bytes){0});
+	size_t sent = p->record_count;
+	fake_seal(f, EXCHANGE_CREATE_CHILD_SA, true, 2, &chain);
+	run(p, SECONDS(8));
+	assert_int_equal(p->record_count, sent + 5);
+	assert_int_equal(ike_gauges(p->ends[0].ike).ike_sas, 0);
+	free_fake(f);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -238,6 +261,7 @@ int main(void)
 	    cmocka_unit_test(refusals_show_what_we_offered),
 	    cmocka_unit_test(answers_that_are_none),
 	    cmocka_unit_test(disabled_during_ike_auth_it_closes),
+	    cmocka_unit_test(a_delete_has_its_own_time),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

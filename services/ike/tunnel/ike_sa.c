@@ -8,7 +8,6 @@
 #include <string.h>
 
 enum {
-	CLOSING_SECONDS = 6,   // how long a delete is repeated
 	CLOSED_SECONDS = 15,   // how long retransmissions are answered: a peer may send its second after 11
 	DUPLICATE_SECONDS = 3, // how long the peer has to close the IKE SA it replaced with another
 	CROSSING_SECONDS = 3,  // or the one of two crossing ones that was its own

@@ -16,6 +16,7 @@ enum {
 	TUNNEL_SAS_MAX = 24,
 	CHILDREN_MAX = 12,
 	CHILDREN_LIVE_MAX = 6, // beyond these a peer's wish for another is refused (NO_ADDITIONAL_SAS)
+	CLOSING_SECONDS = 6,   // how long a delete is repeated, or a request before it
 };
 
 // ---- child SAs ----

@@ -326,6 +326,7 @@ void ike_sa_run(struct ike *ike, struct ike_sa *sa)
 	case IKE_SA_CLOSING:
 		if (sa->request.kind == REQUEST_NONE) {
 			informational_begin(ike, sa, REQUEST_DELETE_IKE, 0);
+			sa->close_at = ike->now + SECONDS(CLOSING_SECONDS); // what was under way before may have taken long
 		}
 		request_resend(ike, sa);
 		if (ike->now >= sa->close_at) {
