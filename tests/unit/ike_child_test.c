@@ -23,11 +23,11 @@ static void asks_for_another(struct pair *p, int index, const struct traffic_sel
 	struct chain chain = chain_begin(&w);
 	ike->now = p->now;
 	ike->out = &actions;
-	sa->request.new_spi = child_spi_new(ike);
+	sa->request.child.new = child_spi_new(ike);
 	sa->request.nonce.length = 32;
 	random_fill(&ike->random, sa->request.nonce.octets, 32);
 	struct writer spi_writer = writer_of(spi, sizeof spi);
-	write_u32(&spi_writer, sa->request.new_spi);
+	write_u32(&spi_writer, sa->request.child.new);
 	struct algorithms offer = sa->tunnel->config.child;
 	offer.groups[0] = GROUP_NONE;
 	offer.group_count = 1;

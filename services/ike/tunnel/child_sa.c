@@ -195,7 +195,8 @@ void children_confirm(struct ike *ike, struct ike_sa *sa)
 		}
 		child->confirmed_at = ike->now;
 		sa->dirty = true;
-		if (child->state == CHILD_LIVE && child->spi_in != sa->request.rival_child) {
+		bool rival = request_is_child(&sa->request) && child->spi_in == sa->request.child.rival;
+		if (child->state == CHILD_LIVE && !rival) {
 			child_use(ike, sa, child);
 		}
 	}

@@ -86,13 +86,20 @@ struct ike_sa *ike_sa_find(const struct ike *ike, uint64_t spi)
 	return map_find(ike->sas, spi_key(&spi));
 }
 
+bool request_is_child(const struct request *request)
+{
+	return request->kind >= REQUEST_REKEY_CHILD && request->kind <= REQUEST_DELETE_CHILD;
+}
+
 void request_done(struct ike *ike, struct ike_sa *sa)
 {
 	struct request *request = &sa->request;
 	if (request->kind == REQUEST_NONE) {
 		return;
 	}
-	child_spi_release(ike, request->new_spi);
+	if (request_is_child(request)) {
+		child_spi_release(ike, request->child.new);
+	}
 	free(request->octets);
 	wipe(request, sizeof *request);
 	sa->dirty = true;

@@ -75,18 +75,22 @@ struct request {
 	uint8_t sends;    // since it was first sent, or since it became urgent
 	bool urgent;      // traffic goes out and nothing comes in: repeated quickly
 	instant urged_at; // since when
+	// What it asks for, by its kind; a rival is what the peer's request for the same made in the meantime (§2.8.1).
+	union {
+		struct { // of REQUEST_REKEY_CHILD, REQUEST_NEW_CHILD and REQUEST_DELETE_CHILD: inbound SPIs; 0: none
+			uint32_t old, new, rival;
+		} child;
+		struct { // of REQUEST_REKEY_IKE: our SPIs
+			uint64_t new, rival;
+			bool decided; // for the rival: what our own request makes is one too many
+		} ike;
+	};
 	// Of a CREATE_CHILD_SA:
 	struct nonce nonce;
 	struct key_exchange exchange;
-	uint32_t new_spi; // inbound SPI of the child SA to be
-	uint64_t new_ike_spi;
-	uint32_t old_spi; // inbound SPI of the child SA to be rekeyed or deleted
-	// What the peer's request for the same made in the meantime (§2.8.1), and the lower nonce of that exchange.
-	uint32_t rival_child;
-	uint64_t rival_ike;
-	bool decided; // for the rival: what our own request makes is one too many
-	struct nonce rival_lowest;
+	struct nonce rival_lowest; // the lower one of the rival's exchange
 };
+bool request_is_child(const struct request *request); // it is about a child SA
 
 // What became of our wish to rekey, so far: the next group to try, and when to try something else (rekey_attempts.c).
 struct rekey_attempts {

@@ -185,12 +185,15 @@ static void request_fields(struct archive *a, void *of)
 	nonce(a, 7, &value->nonce);
 	archive_u8(a, 8, &value->exchange.group);
 	archive_secret(a, 9, &value->exchange.private_value);
-	archive_u32(a, 10, &value->new_spi);
-	archive_u64(a, 11, &value->new_ike_spi);
-	archive_u32(a, 12, &value->old_spi);
-	archive_u32(a, 13, &value->rival_child);
-	archive_u64(a, 14, &value->rival_ike);
-	archive_flag(a, 15, &value->decided);
+	if (request_is_child(value)) {
+		archive_u32(a, 10, &value->child.new);
+		archive_u32(a, 12, &value->child.old);
+		archive_u32(a, 13, &value->child.rival);
+	} else if (value->kind == REQUEST_REKEY_IKE) {
+		archive_u64(a, 11, &value->ike.new);
+		archive_u64(a, 14, &value->ike.rival);
+		archive_flag(a, 15, &value->ike.decided);
+	}
 	nonce(a, 16, &value->rival_lowest);
 }
 
@@ -349,8 +352,9 @@ bool state_restore(struct ike *ike, struct bytes state)
 	}
 	ike_sa_index(ike, sa);
 	found->ike_group = sa->suite.group;
-	if (sa->request.new_spi && !map_find(ike->child_spis, (struct bytes){(const uint8_t *)&sa->request.new_spi, 4})) {
-		map_insert(ike->child_spis, (struct bytes){(const uint8_t *)&sa->request.new_spi, 4}, ike);
+	uint32_t promised = request_is_child(&sa->request) ? sa->request.child.new : 0;
+	if (promised && !map_find(ike->child_spis, (struct bytes){(const uint8_t *)&promised, sizeof promised})) {
+		map_insert(ike->child_spis, (struct bytes){(const uint8_t *)&promised, sizeof promised}, ike);
 	}
 	// Nobody has listened in the meantime: the peer is asked soon, one after the other, and has the rest of its time to
 	// answer.

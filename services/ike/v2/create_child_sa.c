@@ -122,12 +122,12 @@ void create_child_begin(struct ike *ike, struct ike_sa *sa, struct child_sa *old
 		chain_notify(&chain, PROTOCOL_ESP, spi_octets(old->spi_in, spi), REKEY_SA, (struct bytes){0});
 	}
 	invariant(request->kind == REQUEST_NONE && sa->state == IKE_SA_ESTABLISHED && (!old || old->state == CHILD_LIVE));
-	request->old_spi = old ? old->spi_in : 0;
-	request->new_spi = child_spi_new(ike);
+	request->child.old = old ? old->spi_in : 0;
+	request->child.new = child_spi_new(ike);
 	request->nonce.length = NONCE_OURS;
 	random_fill(&ike->random, request->nonce.octets, NONCE_OURS);
 	chain_open(&chain, PAYLOAD_SA);
-	proposals_write(chain.w, PROTOCOL_ESP, spi_octets(request->new_spi, spi), &offer, GROUPS_COUNT);
+	proposals_write(chain.w, PROTOCOL_ESP, spi_octets(request->child.new, spi), &offer, GROUPS_COUNT);
 	chain_close(&chain);
 	chain_payload(&chain, PAYLOAD_NONCE, nonce_bytes(&request->nonce));
 	if (group != GROUP_NONE) {
@@ -145,13 +145,13 @@ void create_child_begin(struct ike *ike, struct ike_sa *sa, struct child_sa *old
 
 static struct child_sa *find_rival(const struct ike_sa *sa)
 {
-	struct child_sa *rival = sa->request.rival_child ? child_find_in(sa, sa->request.rival_child) : NULL;
+	struct child_sa *rival = sa->request.child.rival ? child_find_in(sa, sa->request.child.rival) : NULL;
 	return rival && rival->state == CHILD_LIVE ? rival : NULL;
 }
 
 static struct child_sa *find_old(const struct ike_sa *sa)
 {
-	struct child_sa *old = sa->request.old_spi ? child_find_in(sa, sa->request.old_spi) : NULL;
+	struct child_sa *old = sa->request.child.old ? child_find_in(sa, sa->request.child.old) : NULL;
 	return old && old->state == CHILD_LIVE ? old : NULL;
 }
 
@@ -317,7 +317,7 @@ void create_child_response(struct ike *ike, struct ike_sa *sa, const struct payl
 		       ke.group == choice.suite.group && exchange_finish(ike, &request->exchange, ke.data, &shared);
 	}
 	if (!good || sa->child_count == CHILDREN_MAX) {
-		sa->orphan = request->new_spi; // the peer has made it
+		sa->orphan = request->child.new; // the peer has made it
 		refused(ike, sa, &(struct notification){.type = NO_PROPOSAL_CHOSEN});
 		request_done(ike, sa);
 		return;
@@ -326,7 +326,7 @@ void create_child_response(struct ike *ike, struct ike_sa *sa, const struct payl
 	    .nonce_i = nonce_bytes(&request->nonce), .nonce_r = nonce_bytes(&nonce_r), .shared = shared_secret_bytes(&shared)};
 	struct child_sa *child = child_new(
 	    ike, sa,
-	    &(struct child_agreement){request->new_spi, choice.spi_out, &choice.suite, &inputs, &choice.ts_i, &choice.ts_r},
+	    &(struct child_agreement){request->child.new, choice.spi_out, &choice.suite, &inputs, &choice.ts_i, &choice.ts_r},
 	    true, false);
 	wipe(&shared, sizeof shared);
 	settle(ike, sa, child, nonce_lower(&request->nonce, &nonce_r));
@@ -417,8 +417,8 @@ enum notify create_child_request(struct ike *ike, struct ike_sa *sa, const struc
 	if (choice.suite.group != GROUP_NONE) {
 		chain_ke(chain, choice.suite.group, ke_value_bytes(&value));
 	}
-	if (old && sa->request.kind == REQUEST_REKEY_CHILD && sa->request.old_spi == old->spi_in) {
-		sa->request.rival_child = child->spi_in; // settled when our own answer comes
+	if (old && sa->request.kind == REQUEST_REKEY_CHILD && sa->request.child.old == old->spi_in) {
+		sa->request.child.rival = child->spi_in; // settled when our own answer comes
 		sa->request.rival_lowest = *nonce_lower(&nonce_i, &nonce_r);
 	} else if (old) {
 		replaced(ike, sa, old);

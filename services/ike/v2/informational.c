@@ -15,7 +15,7 @@ void informational_begin(struct ike *ike, struct ike_sa *sa, enum request_kind k
 	struct chain chain = chain_begin(&w);
 	if (kind == REQUEST_DELETE_CHILD) {
 		chain_delete_child(&chain, spi_in);
-		sa->request.old_spi = spi_in;
+		sa->request.child.old = spi_in;
 	} else if (kind == REQUEST_DELETE_IKE) {
 		if (sa->farewell != 0) {
 			chain_notify(&chain, 0, (struct bytes){0}, sa->farewell, (struct bytes){0});

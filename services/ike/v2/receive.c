@@ -164,7 +164,7 @@ static void take_response(struct ike *ike, struct ike_sa *sa, const struct paylo
 {
 	enum request_kind kind = sa->request.kind;
 	invariant(kind > REQUEST_IKE_SA_INIT && kind <= REQUEST_PROBE && sa->request.message_id == sa->next_request);
-	uint32_t old_spi = sa->request.old_spi;
+	uint32_t old_spi = kind == REQUEST_DELETE_CHILD ? sa->request.child.old : 0;
 	sa->next_request++;
 	sa->dirty = true;
 	switch (kind) {

@@ -73,7 +73,8 @@ static void replaced(struct ike *ike, struct ike_sa *sa)
 
 static struct ike_sa *find_rival(const struct ike *ike, const struct ike_sa *sa)
 {
-	struct ike_sa *rival = sa->request.rival_ike ? ike_sa_find(ike, sa->request.rival_ike) : NULL;
+	uint64_t spi = sa->request.kind == REQUEST_REKEY_IKE ? sa->request.ike.rival : 0;
+	struct ike_sa *rival = spi ? ike_sa_find(ike, spi) : NULL;
 	return rival && rival->state == IKE_SA_ESTABLISHED && rival->provisional ? rival : NULL;
 }
 
@@ -93,8 +94,8 @@ void rekey_ike_decided(struct ike *ike, struct ike_sa *provisional)
 	struct tunnel *tunnel = provisional->tunnel;
 	for (size_t i = 0; i < tunnel->sa_count; i++) {
 		struct ike_sa *sa = tunnel->sas[i];
-		if (sa->request.kind == REQUEST_REKEY_IKE && sa->request.rival_ike == ike_sa_spi(provisional)) {
-			sa->request.decided = true;
+		if (sa->request.kind == REQUEST_REKEY_IKE && sa->request.ike.rival == ike_sa_spi(provisional)) {
+			sa->request.ike.decided = true;
 			rekey_ike_adopt_rival(ike, sa);
 			return;
 		}
@@ -120,9 +121,9 @@ void rekey_ike_begin(struct ike *ike, struct ike_sa *sa)
 	struct algorithms offer = rekey_attempts_offer(&sa->ike_attempts, ours, group);
 	struct writer w = writer_of(inner, sizeof inner);
 	struct chain chain = chain_begin(&w);
-	request->new_ike_spi = ike_spi_new(ike);
+	request->ike.new = ike_spi_new(ike);
 	chain_open(&chain, PAYLOAD_SA);
-	proposals_write(chain.w, PROTOCOL_IKE, spi_octets(request->new_ike_spi, spi), &offer, GROUPS_COUNT);
+	proposals_write(chain.w, PROTOCOL_IKE, spi_octets(request->ike.new, spi), &offer, GROUPS_COUNT);
 	chain_close(&chain);
 	request->nonce.length = NONCE_OURS;
 	random_fill(&ike->random, request->nonce.octets, NONCE_OURS);
@@ -190,9 +191,9 @@ void rekey_ike_response(struct ike *ike, struct ike_sa *sa, const struct payload
 		struct key_inputs inputs = {.nonce_i = nonce_bytes(&request->nonce),
 		                            .nonce_r = nonce_bytes(&nonce_r),
 		                            .shared = shared_secret_bytes(&shared),
-		                            .spi_i = request->new_ike_spi,
+		                            .spi_i = request->ike.new,
 		                            .spi_r = spi_r};
-		new_sa = successor(ike, sa, true, request->new_ike_spi, spi_r, &suite, &inputs);
+		new_sa = successor(ike, sa, true, request->ike.new, spi_r, &suite, &inputs);
 		wipe(&shared, sizeof shared);
 	}
 	if (!new_sa) {
@@ -202,7 +203,7 @@ void rekey_ike_response(struct ike *ike, struct ike_sa *sa, const struct payload
 	}
 	new_sa->lowest = *nonce_lower(&request->nonce, &nonce_r);
 	struct ike_sa *rival = find_rival(ike, sa);
-	if (request->decided || sa->state != IKE_SA_ESTABLISHED) {
+	if (request->ike.decided || sa->state != IKE_SA_ESTABLISHED) {
 		ike_sa_close(ike, new_sa);
 	} else if (rival && nonce_less(&new_sa->lowest, &request->rival_lowest)) {
 		rekey_ike_adopt_rival(ike, sa); // the peer deletes the old one, we the redundant one
@@ -220,15 +221,11 @@ void rekey_ike_response(struct ike *ike, struct ike_sa *sa, const struct payload
 // ---- responder ----
 static bool may_rekey(const struct ike_sa *sa)
 {
-	switch (sa->request.kind) {
-	case REQUEST_REKEY_CHILD:
-	case REQUEST_NEW_CHILD:
-	case REQUEST_DELETE_CHILD:
-	case REQUEST_DELETE_IKE:
+	if (request_is_child(&sa->request) || sa->request.kind == REQUEST_DELETE_IKE) {
 		return false; // §2.25.1, §2.25.2
-	default:
-		return sa->state == IKE_SA_ESTABLISHED && !sa->provisional && sa->request.rival_ike == 0;
 	}
+	bool has_rival = sa->request.kind == REQUEST_REKEY_IKE && sa->request.ike.rival != 0;
+	return sa->state == IKE_SA_ESTABLISHED && !sa->provisional && !has_rival;
 }
 
 enum notify rekey_ike_request(struct ike *ike, struct ike_sa *sa, const struct payloads *payloads, struct chain *chain)
@@ -289,7 +286,7 @@ enum notify rekey_ike_request(struct ike *ike, struct ike_sa *sa, const struct p
 	chain_ke(chain, suite.group, ke_value_bytes(&value));
 	if (sa->request.kind == REQUEST_REKEY_IKE) {
 		new_sa->provisional = true; // ours is under way: settled when its answer comes
-		sa->request.rival_ike = new_sa->spi_r;
+		sa->request.ike.rival = new_sa->spi_r;
 		sa->request.rival_lowest = new_sa->lowest;
 	} else {
 		take_over(ike, sa, new_sa, "by the peer");
