@@ -131,7 +131,9 @@ static void try_connect(struct connection *connection)
 	struct bus *bus = connection->bus;
 	const char *endpoint = bus_endpoints_find(bus->endpoints, connection->owner);
 	connection->endpoint = endpoint;
-	if (!endpoint || !bus_key_read(bus->keys_directory, connection->owner, "public", connection->key)) {
+	bool key = bus_key_read(bus->keys_directory, connection->owner, "public", connection->key);
+	connection->unknown = !endpoint || (!key && !bus_key_hindered(errno));
+	if (!endpoint || !key) {
 		log_limited(LOG_WARNING, "bus-owner-unknown", "owner", connection->owner, "lacks",
 		            endpoint ? "public key" : "endpoint", NULL);
 		return;
@@ -211,7 +213,7 @@ void bus_connection_look(struct connection *connection)
 
 void bus_connection_tick(struct connection *connection)
 {
-	if (!connection->socket.handle) {
+	if (!connection->socket.handle && !connection->unknown) {
 		try_connect(connection);
 	}
 	bus_link_tick(connection->link);

@@ -16,6 +16,7 @@ struct connection { // to one owner
 	struct bus *bus;
 	char *owner;
 	struct bus_socket socket; // closed while the owner's endpoint or key is not known
+	bool unknown;             // one of them is not there: it is told when that changes
 	const char *endpoint;     // and key: those it was opened with
 	char key[BUS_KEY_TEXT];
 	struct bus_link *link;

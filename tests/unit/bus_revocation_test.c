@@ -136,6 +136,7 @@ static void an_owner_whose_key_is_gone_is_left(void **state)
 	char *file = path("resource.public"), *away = path("resource.away");
 	assert_int_equal(rename(file, away), 0);
 	assert_true(run_until(&owner, reader_has_no_owner, SECONDS(30)));
+	assert_false(run_until(&owner, never, MILLISECONDS(2500))); // it is not there, and that is known
 	assert_int_equal(rename(away, file), 0);
 	assert_true(run_until(&owner, reader_has_an_owner, SECONDS(30)));
 	free(file);
