@@ -7,6 +7,7 @@
 enum { KEY_TEXT = 128 };
 #define LOOK_INTERVAL MILLISECONDS(500)
 #define COUNTERS_INTERVAL SECONDS(5)
+#define COUNTERS_LEEWAY SECONDS(1)
 
 // The wall clock's zero on the monotonic clock, in milliseconds. Kept as long as it is about right: read anew each time it
 // would tremble, and every idle SA's row would change every second.
@@ -62,11 +63,12 @@ static void report_tunnel(void *context, const struct esp_tunnel_usage *usage)
 }
 
 // The tunnels' figures are for people to look at, and no decision waits for them: they are told about every five seconds while
-// packets move, together with an SA's where that is told then, and once more after they rest.
+// packets move, with those of an SA where these are told within a second of that, and once more after they rest.
 static void report_counters(struct esp_bus *bus, bool moving)
 {
 	instant time = now();
-	if (time < bus->counters_at && !(bus->told && bus->counters_at - time < COUNTERS_INTERVAL / 4)) {
+	duration leeway = bus->told ? -COUNTERS_LEEWAY : moving ? COUNTERS_LEEWAY : 0;
+	if (bus->counters_at == INSTANT_NEVER || time < bus->counters_at + leeway) {
 		return;
 	}
 	esp_each_tunnel(bus->parts.esp, true, report_tunnel, bus);
@@ -90,7 +92,7 @@ void bus_report(void *context)
 	}
 	table_commit(bus->sa_usage);
 	report_counters(bus, open > 0);
-	deadline_arm(&bus->report, open > 0 ? now() + LOOK_INTERVAL : bus->counters_at);
+	deadline_arm(&bus->report, open > 0 ? beat_after(now(), LOOK_INTERVAL) : bus->counters_at);
 }
 
 void esp_bus_moved(struct esp_bus *bus)
@@ -100,5 +102,5 @@ void esp_bus_moved(struct esp_bus *bus)
 		instant soon = now() + 2 * LOOK_INTERVAL, next = bus->counters_told + COUNTERS_INTERVAL;
 		bus->counters_at = bus->counters_told != 0 && next > soon ? next : soon;
 	}
-	deadline_arm(&bus->report, now() + LOOK_INTERVAL / 2);
+	deadline_arm(&bus->report, beat_after(now() + LOOK_INTERVAL / 2, LOOK_INTERVAL));
 }
