@@ -35,7 +35,8 @@ bool table_has(const struct table *table, struct bytes key); // a row that was p
 // Everything put since the last commit becomes visible at once, as one change. Returns the table's sequence after it.
 uint64_t table_commit(struct table *table);
 uint64_t table_sequence(const struct table *table);
-// The sequence that `reader` ("esp.node-a") has applied of this incarnation; 0 when it has none or is not there.
+// The sequence that `reader` ("esp.node-a") has applied of this incarnation; 0 when it has none or is not there. Of a TABLE_LAZY
+// table it is told up to 30 seconds late.
 uint64_t table_applied(const struct table *table, const char *reader);
 // Called when an applied mark of any reader moves, and when a reader comes or goes.
 void table_on_applied(struct table *table, loop_fn *fn, void *context);
