@@ -7,7 +7,8 @@
 enum { KEY_TEXT = 128 };
 #define LOOK_INTERVAL MILLISECONDS(500)
 #define COUNTERS_INTERVAL SECONDS(5)
-#define COUNTERS_LEEWAY SECONDS(1)
+#define COUNTERS_EARLY SECONDS(1)
+#define COUNTERS_LATE SECONDS(6)
 
 // The wall clock's zero on the monotonic clock, in milliseconds. Kept as long as it is about right: read anew each time it
 // would tremble, and every idle SA's row would change every second.
@@ -62,12 +63,12 @@ static void report_tunnel(void *context, const struct esp_tunnel_usage *usage)
 	row_put(bus->tunnel_counters, "", text_bytes(usage->id), &row.base);
 }
 
-// The tunnels' figures are for people to look at, and no decision waits for them: they are told about every five seconds while
-// packets move, with those of an SA where these are told within a second of that, and once more after they rest.
+// The tunnels' figures are for people to look at, and no decision waits for them: they are told about every five seconds under
+// load, every ten where few packets move, in either case with those of an SA, and once more after they rest.
 static void report_counters(struct esp_bus *bus, bool moving)
 {
 	instant time = now();
-	duration leeway = bus->told ? -COUNTERS_LEEWAY : moving ? COUNTERS_LEEWAY : 0;
+	duration leeway = bus->told ? -COUNTERS_EARLY : moving ? COUNTERS_LATE : 0;
 	if (bus->counters_at == INSTANT_NEVER || time < bus->counters_at + leeway) {
 		return;
 	}

@@ -8,7 +8,7 @@ enum {
 	MANY_PACKETS = 1000,
 	MANY_LOOKS = 2,
 	STILL_LOOKS = 7, // at rest: longer than BGP's keepalives are apart
-	LATEST_LOOKS = 10,
+	LATEST_LOOKS = 20,
 };
 
 // What is equal here is equal to whoever is told; a number can be taken without a packet, and says nothing then.

@@ -23,7 +23,7 @@ enum {
 	KEEPALIVE_SECONDS = 20,
 	QUIET_MILLISECONDS = 1000,  // traffic goes out: so long without an answer to it asks
 	IDLE_MILLISECONDS = 1500,   // the same, after an answer: traffic may be one-way for long
-	REPORT_MILLISECONDS = 5700, // how late the dataplane's report of traffic that comes in may be while it flows
+	REPORT_MILLISECONDS = 10700, // how late the dataplane's report of traffic that comes in may be while it flows
 };
 
 // How much later than the last sign of life there may have been one of which the dataplane has yet to tell.
