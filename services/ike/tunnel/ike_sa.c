@@ -15,6 +15,11 @@ enum {
 	DUPLICATES_MAX = 2,    // so many closed in DUPLICATE_PAUSE seconds are enough
 	DUPLICATE_PAUSE = 600,
 	STANDING_MAX = 4, // of a device that makes another whenever one is closed
+	// Milliseconds: how long ours waits when the peer begins, until it may wait again, and how old it is when it no longer does.
+	YIELD_LEAST = 200,
+	YIELD_SPREAD = 400,
+	YIELD_PAUSE = 2000,
+	YIELD_MOST = 2000,
 };
 
 static struct bytes spi_key(const uint64_t *spi)
@@ -262,6 +267,23 @@ static void replaced(struct ike *ike, struct ike_sa *sa, duration closes_after)
 	sa->state = IKE_SA_REPLACED;
 	sa->close_at = ike->now + closes_after;
 	sa->dirty = true;
+}
+
+// For as long as a handshake takes, and not again for a while: it may be anybody who begins, again and again. Not always equally
+// long, for the peer may do the same.
+void ike_sa_peer_begins(struct ike *ike, struct tunnel *tunnel)
+{
+	if (tunnel->yields_until == 0 || ike->now >= tunnel->yields_until + MILLISECONDS(YIELD_PAUSE)) {
+		tunnel->yields_until = ike->now + MILLISECONDS(YIELD_LEAST + random_below(&ike->random, YIELD_SPREAD));
+	}
+	if (tunnel->retry_at < tunnel->yields_until) {
+		tunnel->retry_at = tunnel->yields_until;
+	}
+}
+
+bool ike_sa_yields(const struct ike *ike, const struct ike_sa *sa)
+{
+	return ike->now < sa->tunnel->yields_until && ike->now < sa->created + MILLISECONDS(YIELD_MOST);
 }
 
 // Some devices make another IKE SA whenever one is closed. One that comes back again and again is left with two, which both

@@ -177,6 +177,10 @@ void ike_sa_index(struct ike *ike, struct ike_sa *sa);
 // Whether what it sends waits until esp has what was done. An ike that is killed goes on where the peer believes it to be; only
 // a handshake has nothing to go on with before its end, and a tunnel nothing after the farewell of its last IKE SA.
 bool ike_sa_waits(const struct ike_sa *sa);
+// The peer, or whoever sends from its address, begins an IKE SA by itself: ours waits for a moment, so that there are not two of
+// which one has to go again, which makes some devices begin once more. ike_sa_yields: it waits now.
+void ike_sa_peer_begins(struct ike *ike, struct tunnel *tunnel);
+bool ike_sa_yields(const struct ike *ike, const struct ike_sa *sa);
 // Takes it out of its tunnel with all its child SAs, without a word to the peer.
 void ike_sa_remove(struct ike *ike, struct ike_sa *sa);
 void request_done(struct ike *ike, struct ike_sa *sa); // forgets the request under way, its secrets and its promises

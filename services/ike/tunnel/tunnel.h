@@ -62,6 +62,7 @@ struct tunnel {
 	struct tunnel_status_row *shown; // as last told
 	bool tried;                      // an attempt has failed since it was last UP
 	instant retry_at;                // when to initiate; INSTANT_NEVER: only the peer may
+	instant yields_until;            // the peer begins by itself: until then ours waits; 0: it never did
 	instant duplicates_since;        // since when IKE SAs of the peer were closed for being one too many, and how many
 	uint8_t duplicates_closed;
 	uint8_t child_group;           // with which a child SA was last made by CREATE_CHILD_SA; NO_GROUP

@@ -244,6 +244,10 @@ void ike_sa_init_response(struct ike *ike, struct ike_sa *sa, const struct ike_d
 		init_refused(ike, sa, &n);
 		return;
 	}
+	if (ike_sa_yields(ike, sa)) {
+		ike->counters[IKE_DROP_STATE]++; // it comes again, when ours is still wanted
+		return;
+	}
 	struct handshake *handshake = sa->handshake;
 	struct proposals answer;
 	struct ke_payload ke;

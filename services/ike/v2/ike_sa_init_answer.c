@@ -242,6 +242,7 @@ struct tunnel *ike_sa_init_request(struct ike *ike, const struct ike_datagram *d
 		ike->counters[IKE_DROP_SYNTAX]++;
 		return NULL;
 	}
+	ike_sa_peer_begins(ike, tunnel);
 	if (!is_proven(ike, &init)) {
 		return NULL;
 	}
