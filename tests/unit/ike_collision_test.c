@@ -318,9 +318,38 @@ static void a_full_tunnel_takes_a_successor(void **state)
 	}
 }
 
+static int ike_sas_established(const struct pair_end *end)
+{
+	int count = 0;
+	for (size_t i = 0; i < end->event_count; i++) {
+		count += strcmp(end->events[i].event, "ike-sa-established") == 0;
+	}
+	return count;
+}
+
+// Both begin at about the same time, and the peer waits for nobody: there is one IKE SA all the same, the peer's, and none goes.
+static void both_begin(void **state)
+{
+	(void)state;
+	for (int offset = -100; offset <= 100; offset += 10) {
+		struct pair *p = pair_new();
+		p->latency = MILLISECONDS(20);
+		p->ends[0].config.initiate = p->ends[1].config.initiate = true;
+		int first = offset < 0;
+		pair_tell(p, first);
+		pair_run(p, MILLISECONDS(offset < 0 ? -offset : offset));
+		pair_tell(p, !first);
+		tunnel_find(p->ends[1].ike, "tun-1")->yields_until = p->now;
+		pair_run(p, SECONDS(1));
+		assert_int_equal(ike_sas_established(&p->ends[0]), 1);
+		settled(p);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test(both_begin),
 	    cmocka_unit_test(both_rekey_the_same_child),
 	    cmocka_unit_test(both_rekey_the_ike_sa),
 	    cmocka_unit_test(one_rekeys_the_child_the_other_the_ike_sa),
