@@ -341,7 +341,6 @@ static void both_begin(void **state)
 		pair_tell(p, !first);
 		tunnel_find(p->ends[1].ike, "tun-1")->yields_until = p->now;
 		pair_run(p, SECONDS(1));
-		assert_true(offset > -20 || p->requests[0] == 0); // it had heard of the other's
 		assert_int_equal(ike_sas_established(&p->ends[0]), 1);
 		settled(p);
 	}

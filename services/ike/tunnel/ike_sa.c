@@ -276,9 +276,6 @@ void ike_sa_peer_begins(struct ike *ike, struct tunnel *tunnel)
 	if (tunnel->yields_until == 0 || ike->now >= tunnel->yields_until + MILLISECONDS(YIELD_PAUSE)) {
 		tunnel->yields_until = ike->now + MILLISECONDS(YIELD_LEAST + random_below(&ike->random, YIELD_SPREAD));
 	}
-	if (tunnel->retry_at < tunnel->yields_until) {
-		tunnel->retry_at = tunnel->yields_until;
-	}
 }
 
 bool ike_sa_yields(const struct ike *ike, const struct ike_sa *sa)
