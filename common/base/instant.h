@@ -16,4 +16,9 @@ static inline instant instant_min(instant a, instant b)
 	return a < b ? a : b;
 }
 
+static inline instant instant_max(instant a, instant b)
+{
+	return a > b ? a : b;
+}
+
 #endif

@@ -398,20 +398,20 @@ static bool may_begin(const struct ike *ike, const struct tunnel *tunnel)
 	       tunnel_secret(ike, tunnel);
 }
 
-static bool may_initiate(const struct ike *ike, const struct tunnel *tunnel)
+static instant initiates_at(const struct ike *ike, const struct tunnel *tunnel)
 {
 	if (!may_begin(ike, tunnel) || !tunnel->config.initiate) {
-		return false;
+		return INSTANT_NEVER;
 	}
 	for (size_t i = 0; i < tunnel->sa_count; i++) {
 		uint8_t state = tunnel->sas[i]->state;
 		// The farewell first, so that it does not meet the new beginning; to one that does not answer it, only once.
 		bool leaving = state == IKE_SA_CLOSING && tunnel->sas[i]->request.sends < 2;
 		if (state == IKE_SA_INIT_SENT || state == IKE_SA_AUTH_SENT || state == IKE_SA_ESTABLISHED || leaving) {
-			return false;
+			return INSTANT_NEVER;
 		}
 	}
-	return true;
+	return instant_max(tunnel->retry_at, tunnel->yields_until);
 }
 
 // Where the peer began the IKE SA that stands, we begin the one beside it too: who waits for it loses the tunnel.
@@ -468,7 +468,7 @@ void tunnel_run(struct ike *ike, struct tunnel *tunnel)
 		close_all(ike, tunnel);
 	}
 	run_sas(ike, tunnel);
-	if (may_initiate(ike, tunnel) && ike->now >= tunnel->retry_at && has_turn(ike, tunnel)) {
+	if (ike->now >= initiates_at(ike, tunnel) && has_turn(ike, tunnel)) {
 		tunnel->retry_at = ike->now; // set when this attempt fails
 		version_of(ike, tunnel)->begin(ike, tunnel);
 	}
@@ -485,7 +485,7 @@ void tunnel_run(struct ike *ike, struct tunnel *tunnel)
 		return;
 	}
 	refresh_status(ike, tunnel);
-	instant deadline = may_initiate(ike, tunnel) ? tunnel->retry_at : INSTANT_NEVER;
+	instant deadline = initiates_at(ike, tunnel);
 	deadline = may_begin_beside(ike, tunnel) ? instant_min(deadline, tunnel->beside_at) : deadline;
 	for (size_t i = 0; i < tunnel->sa_count; i++) {
 		struct ike_sa *sa = tunnel->sas[i];
