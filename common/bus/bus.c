@@ -11,6 +11,7 @@
 #include "common/base/alloc.h"
 #include "common/base/secret.h"
 #include "common/bus/frame.h"
+#include "common/bus/process_id.h"
 #include "common/bus/shell.h"
 #include "common/bus/tables.h"
 #include "common/io/config.h"
@@ -259,6 +260,7 @@ struct bus *bus_new(struct loop *loop, struct health *health, const char *identi
 	*bus = (struct bus){.loop = loop, .health = health, .identity = duplicate_text(identity)};
 	entropy_seed(&bus->random);
 	read_keys(bus);
+	process_id_remember();
 	bus->zmq = zmq_ctx_new();
 	if (!bus->zmq || zmq_ctx_set(bus->zmq, ZMQ_MAX_SOCKETS, MOST_SOCKETS) < 0) {
 		fprintf(stderr, "ZeroMQ: %s\n", strerror(errno));
