@@ -175,7 +175,8 @@ $(foreach t,$(TOOL_C),$(eval $(call tool_rule,$(t))))
 test-tools: $(TOOLS)
 
 syscalls: all test-tools # how many system calls an idle region's services make; ONLY=name for one
-	@$(PYTHON) tests/perf/syscalls.py $(ONLY)
+	@[ "$(ONLY)" = handshake ] || $(PYTHON) tests/perf/syscalls.py $(ONLY)
+	@[ -n "$(filter-out handshake,$(ONLY))" ] || ONLY=handshake $(PYTHON) tests/perf/ike_flood.py
 peers: all test-tools # what a hundred idle nodes cost resource and route; NODES=300 for more
 	@$(PYTHON) tests/perf/bus_peers.py $(NODES)
 

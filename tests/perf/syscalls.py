@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """How many system calls the services of an idle region make: two tunnels Established, nothing else happens.
 
-    make syscalls                 every service, 10 seconds each; then one IKE handshake and delete
+    make syscalls                 every service, 10 seconds each; then what an IKE handshake and delete costs (ike_flood.py)
     make syscalls ONLY=resource   one of them, with its calls by name
 
 Needs strace, and no region on this machine. All threads count, ZeroMQ's too. The table's limits are goals; beyond one the program ends with 1.
@@ -23,8 +23,8 @@ import namespaces as ns  # noqa: E402
 import region  # noqa: E402
 from tutorial import Tutorial  # noqa: E402
 
-SECONDS, HANDSHAKE_SECONDS = 10, 2
-IDLE_GOAL, HANDSHAKE_GOAL = 250, 60
+SECONDS = 10
+IDLE_GOAL = 250
 
 
 def pid_of(identity):
@@ -64,28 +64,6 @@ def row(name, count, calls, goal):
     return count <= goal
 
 
-def established(tunnel):
-    """How many IKE SAs it has had."""
-    return sum(event["event"] == "ike-sa-established" for event in region.twinspan("vpn-tunnel", "events", tunnel["id"])["items"])
-
-
-def handshake(tutorial):
-    """One tunnel begun anew, without what as long an idle time costs. A device that begins too makes more than one IKE SA: counted for each."""
-    tunnel = tutorial.tunnels[0]
-    identity = f"ike.{tunnel['nodeId']}"
-    quiet = Strace(identity)
-    time.sleep(HANDSHAKE_SECONDS)
-    idle_count, idle_calls = quiet.stop()
-    before = established(tunnel)
-    strace = Strace(identity)
-    region.twinspan("vpn-tunnel", "restart", tunnel["id"])
-    time.sleep(HANDSHAKE_SECONDS)
-    count, calls = strace.stop()
-    tutorial.wait_converged()
-    sas = max(1, established(tunnel) - before)
-    return max(0, count - idle_count) // sas, {name: (number - idle_calls.get(name, 0)) // sas for name, number in calls.items()}
-
-
 def main():
     only = sys.argv[1] if len(sys.argv) > 1 else ""
     good = True
@@ -98,8 +76,6 @@ def main():
         for identity in sorted(region.identities()):
             if only in identity:
                 good = row(identity, *idle(identity), IDLE_GOAL) and good
-        if not only or only == "handshake":
-            good = row("IKE handshake and delete", *handshake(tutorial), HANDSHAKE_GOAL) and good
     finally:
         region.down(lambda _: None)
     return 0 if good else 1
