@@ -331,6 +331,41 @@ static void a_worse_ike_sa_does_not_replace_a_good_one(void **state)
 	pair_free(p);
 }
 
+// The other way round: a peer that sends what is authentic and no message has ended the IKE SA by that (§2.21.3). It is told
+// so, the SA is gone here too, and the tunnel is back within a second.
+static void what_is_authentic_and_malformed_ends_the_ike_sa(void **state)
+{
+	(void)state;
+	for (int exchange = EXCHANGE_CREATE_CHILD_SA; exchange <= EXCHANGE_INFORMATIONAL; exchange++) {
+		struct pair *p = pair_new();
+		pair_up(p);
+		struct ike *ike = p->ends[1].ike;
+		struct ike_sa *sa = tunnel_current(tunnel_find(ike, "tun-1"));
+		uint64_t ended = sa->initiator ? sa->spi_r : sa->spi_i, syntax = p->ends[0].ike->counters[IKE_DROP_SYNTAX];
+		struct ike_actions actions = {0};
+		uint8_t inner[64];
+		struct writer w = writer_of(inner, sizeof inner);
+		struct chain chain = chain_begin(&w);
+		chain_payload(&chain, PAYLOAD_NONCE, (struct bytes){(const uint8_t *)"too short", 9});
+		chain_payload(&chain, PAYLOAD_NONCE, (struct bytes){(const uint8_t *)"and again", 9});
+		ike->now = p->now;
+		ike->out = &actions;
+		request_send(ike, sa, exchange == EXCHANGE_INFORMATIONAL ? REQUEST_PROBE : REQUEST_NEW_CHILD, (uint8_t)exchange,
+		             &chain);
+		ike->out = NULL;
+		pair_apply(p, 1, &actions);
+		ike_actions_free(&actions);
+		pair_run(p, MILLISECONDS(100));
+		const struct ike_sa *ours = ike_sa_find(p->ends[0].ike, ended);
+		assert_true(!ours || ours->state == IKE_SA_CLOSED);
+		assert_int_equal(p->ends[0].ike->counters[IKE_DROP_SYNTAX], syntax + 1);
+		pair_run(p, MILLISECONDS(900));
+		assert_int_equal(p->ends[0].status.state, TUNNEL_UP);
+		assert_true(pair_carries(p));
+		pair_free(p);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -345,6 +380,7 @@ int main(void)
 	    cmocka_unit_test(a_peer_that_does_not_answer_or_answers_malformed),
 	    cmocka_unit_test(a_peer_that_ends_the_ike_sa_is_back_within_a_second),
 	    cmocka_unit_test(a_worse_ike_sa_does_not_replace_a_good_one),
+	    cmocka_unit_test(what_is_authentic_and_malformed_ends_the_ike_sa),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
