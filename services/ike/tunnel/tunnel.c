@@ -82,7 +82,7 @@ instant tunnel_heard(const struct tunnel *tunnel)
 	for (size_t i = 0; i < tunnel->sa_count; i++) {
 		const struct ike_sa *sa = tunnel->sas[i];
 		if (sa->state == IKE_SA_ESTABLISHED || sa->state == IKE_SA_REPLACED) {
-			heard = sa->last_in > heard ? sa->last_in : heard;
+			heard = instant_max(heard, sa->last_in);
 		}
 	}
 	return heard;
@@ -446,7 +446,7 @@ static bool has_turn(struct ike *ike, struct tunnel *tunnel)
 	if (tunnel->turn == 0) {
 		instant earliest = ike->now - TURNS_AT_ONCE * MILLISECONDS(TURN);
 		tunnel->turn = ike->last_turn + MILLISECONDS(TURN);
-		tunnel->turn = tunnel->turn > earliest ? tunnel->turn : earliest;
+		tunnel->turn = instant_max(tunnel->turn, earliest);
 		ike->last_turn = tunnel->turn;
 	}
 	if (tunnel->turn > ike->now) {

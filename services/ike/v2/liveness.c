@@ -71,8 +71,7 @@ static instant silent_at(const struct ike_sa *sa)
 	duration timeout = SECONDS(config->dpd_timeout), report = report_due(sa);
 	// Who sends, and answers no request, lives as long as there may be a report of it on its way.
 	instant at = sa->last_in + (timeout < report ? report : timeout);
-	at = at > asked ? at : asked;
-	return at > last ? at : last;
+	return instant_max(at, instant_max(asked, last));
 }
 
 // When the peer counts as dead if nothing comes.
@@ -137,7 +136,7 @@ static instant end_of(const struct ike_sa *sa, const struct child_sa *child)
 	for (size_t i = 0; i < sa->child_count; i++) {
 		const struct child_sa *other = sa->children[i];
 		bool replacement = other->state == CHILD_LIVE && other->generation > child->generation;
-		end = replacement && other->confirmed_at > end ? other->confirmed_at : end;
+		end = replacement ? instant_max(end, other->confirmed_at) : end;
 	}
 	return end;
 }
@@ -178,7 +177,7 @@ static instant child_deadline(const struct ike_sa *sa, const struct child_sa *ch
 	}
 	bool idle = sa->request.kind == REQUEST_NONE;
 	instant due = child->rekey_wanted ? 0 : child->rekey_at;
-	due = due > child->confirmed_at ? due : child->confirmed_at;
+	due = instant_max(due, child->confirmed_at);
 	return idle ? instant_min(end_of(sa, child), due) : end_of(sa, child);
 }
 
